@@ -1,0 +1,101 @@
+"""The rows that the tables hold. Data only: what they mean is decided in order_saga.py and stock.py."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from app.domain.messages import Line, Money
+
+
+class SagaState(StrEnum):
+    """Where an order stands. COMPLETED and CLOSED are the two ends."""
+
+    PARKED = "parked"  # facts came before order.created
+    RESERVING = "reserving"  # asked stock for every product
+    AWAITING_PAYMENT = "awaiting_payment"  # all held, payment asked for
+    PAYMENT_RETRY = "payment_retry"  # payment failed retryably, asked again at the deadline
+    CONFIRMED = "confirmed"  # paid; the confirmation mail is on its way
+    CANCELLED = "cancelled"  # cancelled; the cancellation mail is on its way
+    COMPLETED = "completed"  # confirmed and the customer told
+    CLOSED = "closed"  # cancelled and the customer told
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What the saga knows of one product of the order. status: asked | held | refused | released | committed."""
+
+    quantity: int
+    status: str
+    remaining: int | None = None
+    artisan_id: str | None = None
+    product_name: str | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One entry of an order's timeline. direction: in | out."""
+
+    at: float
+    what: str  # subject or command, e.g. "payment.failed", "Reserve"
+    direction: str
+    detail: str = ""
+    event_id: str = ""
+
+
+class OrderSaga(msgspec.Struct, frozen=True, kw_only=True):
+    """One order. Key: order id. `deadline` (seconds since the epoch) is the next moment to act, None when there is none."""
+
+    order_id: str
+    state: SagaState
+    dialect: str = "a"
+    customer_id: str = ""
+    customer_email: str | None = None
+    lines: tuple[Line, ...] = ()
+    total: Money = 0
+    currency: str = "EUR"
+    created_at: float = 0.0
+    updated_at: float = 0.0
+    correlation_id: str | None = None
+    products: dict[str, Held] = {}
+    reserved_until: float | None = None
+    attempt: int = 0  # times payment was asked for
+    deadline: float | None = None
+    payment_reference: str | None = None
+    paid: dict[str, Money] = {}  # payment id -> amount
+    refunds: tuple[str, ...] = ()  # payment ids whose refund was asked
+    cancel_reason: str | None = None
+    cancelled_by: str | None = None
+    mail_attempt: int = 0
+    attention: str | None = None  # why a person should look at it
+    parked: tuple[dict[str, Any], ...] = ()  # facts that wait for order.created, as builtins
+    seen: tuple[str, ...] = ()  # ids of the facts applied, newest last, bounded
+    timeline: tuple[Step, ...] = ()  # bounded
+
+
+class Hold(msgspec.Struct, frozen=True):
+    quantity: int
+    expires_at: float
+
+
+class Stock(msgspec.Struct, frozen=True, kw_only=True):
+    """One product. Key: product id. available = on_hand - sum of the holds, never below 0."""
+
+    product_id: str
+    on_hand: int = 0
+    holds: dict[str, Hold] = {}  # order id -> hold
+    threshold: int = 0
+    name: str = ""
+    category: str = ""
+    artisan_id: str = ""
+    low: bool = False  # available is at or below the threshold, and was announced
+    last_restocked: float | None = None
+    updated_at: float = 0.0
+    ended: dict[str, str] = {}  # order id -> committed | released | refused, newest last, bounded
+    seen: tuple[str, ...] = ()  # ids of the facts applied, newest last, bounded
+
+    @property
+    def reserved(self) -> int:
+        return sum(hold.quantity for hold in self.holds.values())
+
+    @property
+    def available(self) -> int:
+        return self.on_hand - self.reserved

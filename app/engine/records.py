@@ -1,0 +1,38 @@
+"""What goes through a log: a record that was read, and a message to be appended."""
+
+from typing import NamedTuple
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+class TopicPartition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(NamedTuple):
+    """One record of a log. `timestamp` is seconds since the epoch, UTC, by the log's clock."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: float
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+
+
+class Send(NamedTuple):
+    """A message to append. The key decides the partition (murmur2, as Kafka's) unless one is given.
+
+    `timestamp` None: the log's clock at the append.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    timestamp: float | None = None
+    partition: int | None = None
