@@ -1,0 +1,412 @@
+"""The embedded log: topics in one SQLite file, for one process. Offsets, notes and records change in one transaction.
+
+It decides places (partition, offset) and durability. It knows nothing of rows, rules or Faust.
+"""
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from app.engine.disk_sync import DiskSync
+from app.engine.errors import LogBusy, LogFailed, TopicMismatch
+from app.engine.partitioner import partition_for
+from app.engine.records import Headers, Record, Send, TopicPartition
+
+OFFSET_BITS = 40
+"""A record's row id is `partition number << 40 | offset`: one integer key, so a partition is one range."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, compacted INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS places (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, ts REAL NOT NULL, key BLOB, value BLOB, headers BLOB);
+CREATE TABLE IF NOT EXISTS offsets (grp TEXT, place INTEGER, next INTEGER NOT NULL, PRIMARY KEY (grp, place));
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+"""
+
+
+class EmbeddedLog:
+    """Topics in the SQLite file `path` (WAL). Open it once a process; every call is made on one event loop.
+
+    Raises (from any call that writes):
+        LogFailed: the disk is full or failed; nothing of that commit is kept, and the log takes no more.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self.identity = ""
+        self.failure: LogFailed | None = None
+        self.on_failure: Callable[[LogFailed], None] = lambda _error: None
+        self._clock = clock
+        self._db: sqlite3.Connection = sqlite3.connect(":memory:")
+        self._lock: IO[str] | None = None
+        self._sync: DiskSync | None = None
+        self._topics: dict[str, list[int]] = {}
+        self._compacted: set[str] = set()
+        self._ends: dict[int, int] = {}
+        self._offsets: dict[tuple[str, int], int] = {}
+        self._commits = 0
+        self._watchers: dict[str, list[asyncio.Event]] = {}
+
+    # ---- opening and closing ---------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Take the file's lock and open it, making it when there is none.
+
+        Raises:
+            LogBusy: another process has it open.
+            LogFailed: it can't be opened or isn't a log.
+        """
+        if self._sync is not None:
+            return
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=64)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            # NORMAL: no sync at a commit (DiskSync does that, once for many), sync around a checkpoint.
+            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.execute("PRAGMA wal_autocheckpoint=0")
+            self._db.execute("PRAGMA cache_size=-32768")
+            self._db.executescript(SCHEMA)
+            self._db.execute("INSERT OR IGNORE INTO notes VALUES ('log-identity', ?)", (uuid.uuid4().bytes,))
+            self._load()
+            self._sync = DiskSync(self.path, self._failed)
+        except (OSError, sqlite3.Error) as error:
+            self._release_lock()
+            message = f"the log {self.path} can't be opened: {error}; check the path, its rights and the disk's space"
+            raise LogFailed(message) from error
+
+    def _take_lock(self) -> None:
+        lock = self.path.with_name(self.path.name + ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            message = (
+                f"the embedded log {self.path} is in use by the process {owner}: one process per file. "
+                "Stop that one, give this one another DATA_DIR, or use Kafka for many workers"
+            )
+            raise LogBusy(message) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def _release_lock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _load(self) -> None:
+        self.identity = self._db.execute("SELECT value FROM notes WHERE name='log-identity'").fetchone()[0].hex()
+        for name, partitions, compacted in self._db.execute("SELECT * FROM topics").fetchall():
+            self._topics[name] = [-1] * partitions
+            if compacted:
+                self._compacted.add(name)
+        for place, topic, partition in self._db.execute("SELECT * FROM places").fetchall():
+            self._topics[topic][partition] = place
+            self._ends[place] = self._last(place) + 1
+        for group, place, following in self._db.execute("SELECT * FROM offsets").fetchall():
+            self._offsets[group, place] = following
+
+    def _last(self, place: int) -> int:
+        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
+        found = self._db.execute("SELECT max(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
+        return -1 if found is None else found - low
+
+    def close(self) -> None:
+        """Put everything on disk, fold the write-ahead file in, and give the lock back."""
+        if self._sync is None:
+            return
+        try:
+            self._sync.close()
+            if self.failure is None:
+                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            self._sync = None
+            self._db.close()
+            self._release_lock()
+
+    # ---- topics ----------------------------------------------------------------------------------------
+
+    def declare(self, topic: str, partitions: int, compacted: bool = False) -> None:
+        """Make the topic if it isn't there.
+
+        Raises:
+            TopicMismatch: it is there with another number of partitions.
+        """
+        existing = self._topics.get(topic)
+        if existing is not None:
+            if len(existing) != partitions:
+                message = (
+                    f"topic {topic!r} has {len(existing)} partitions in {self.path}, and {partitions} are wanted: "
+                    "set PARTITIONS as it was, or start on a new DATA_DIR"
+                )
+                raise TopicMismatch(message)
+            return
+        with self._transaction():
+            self._db.execute("INSERT INTO topics VALUES (?, ?, ?)", (topic, partitions, int(compacted)))
+            places = []
+            for partition in range(partitions):
+                cursor = self._db.execute("INSERT INTO places (topic, partition) VALUES (?, ?)", (topic, partition))
+                places.append(int(cursor.lastrowid or 0))
+        self._topics[topic] = places
+        self._ends.update(dict.fromkeys(places, 0))
+        if compacted:
+            self._compacted.add(topic)
+
+    def topics(self) -> dict[str, int]:
+        """Every topic and its number of partitions."""
+        return {topic: len(places) for topic, places in self._topics.items()}
+
+    def partitions(self, topic: str) -> int:
+        """The topic's number of partitions. Raises TopicMismatch when it isn't declared."""
+        return len(self._places(topic))
+
+    def is_compacted(self, topic: str) -> bool:
+        """Whether only the newest record of a key has to be kept."""
+        return topic in self._compacted
+
+    def _places(self, topic: str) -> list[int]:
+        places = self._topics.get(topic)
+        if places is None:
+            message = f"topic {topic!r} is not declared in {self.path}"
+            raise TopicMismatch(message)
+        return places
+
+    # ---- writing ---------------------------------------------------------------------------------------
+
+    async def commit(
+        self,
+        sends: Iterable[Send],
+        *,
+        group: str = "",
+        offsets: Mapping[TopicPartition, int] | None = None,
+        notes: Mapping[str, bytes] | None = None,
+    ) -> int:
+        """Append the messages and set offsets and notes, all or nothing. Returns the commit's number.
+
+        It is done when this returns and survives a kill of the process; `synced` tells when it survives a power cut.
+        """
+        self.append(sends, group=group, offsets=offsets, notes=notes)
+        return self._commits
+
+    def append(
+        self,
+        sends: Iterable[Send],
+        *,
+        group: str = "",
+        offsets: Mapping[TopicPartition, int] | None = None,
+        notes: Mapping[str, bytes] | None = None,
+    ) -> list[int]:
+        """As `commit`, and returns the offset of each message in its partition."""
+        if self.failure is not None:
+            raise self.failure
+        rows, placed, ends, touched = self._rows(sends)
+        try:
+            with self._transaction():
+                if rows:
+                    self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+                for (topic, partition), following in (offsets or {}).items():
+                    place = self._places(topic)[partition]
+                    self._db.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", (group, place, following))
+                for name, value in (notes or {}).items():
+                    self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+        except sqlite3.Error as error:
+            raise self._failed(error) from error
+        self._ends.update(ends)
+        for (topic, partition), following in (offsets or {}).items():
+            self._offsets[group, self._places(topic)[partition]] = following
+        self._commits += 1
+        for topic in touched:
+            for event in self._watchers.get(topic, ()):
+                event.set()
+        return placed
+
+    def _rows(
+        self, sends: Iterable[Send]
+    ) -> tuple[list[tuple[int, float, bytes | None, bytes | None, bytes | None]], list[int], dict[int, int], set[str]]:
+        """The table rows for the messages, their offsets, the new ends of their partitions, and their topics."""
+        now = self._clock()
+        rows: list[tuple[int, float, bytes | None, bytes | None, bytes | None]] = []
+        placed: list[int] = []
+        ends: dict[int, int] = {}
+        touched: set[str] = set()
+        for topic, key, value, headers, timestamp, partition in sends:
+            places = self._places(topic)
+            if partition is None:
+                partition = partition_for(key, len(places)) if key is not None else self._commits % len(places)
+            place = places[partition]
+            offset = ends.get(place, -1)
+            if offset < 0:
+                offset = self._ends[place]
+            ends[place] = offset + 1
+            placed.append(offset)
+            touched.add(topic)
+            packed = pack_headers(headers) if headers else None
+            rows.append((place << OFFSET_BITS | offset, now if timestamp is None else timestamp, key, value, packed))
+        return rows, placed, ends, touched
+
+    def _transaction(self) -> "_Transaction":
+        return _Transaction(self._db)
+
+    def _failed(self, error: BaseException) -> LogFailed:
+        """The log is unusable from now on: say why, once, to whoever runs it."""
+        if self.failure is None:
+            message = (
+                f"the log {self.path} can't be written: {error}. Nothing of this commit is kept; "
+                "make room or mend the disk and start again: the work goes on from the last commit"
+            )
+            self.failure = LogFailed(message)
+            self.on_failure(self.failure)
+        return self.failure
+
+    async def synced(self, commit: int | None = None) -> None:
+        """Return when `commit` (default: the last one) and all before it are on disk.
+
+        Raises:
+            LogFailed: the disk refused.
+        """
+        if self._sync is None:
+            return
+        try:
+            await self._sync.wait(self._commits if commit is None else commit, lambda: self._commits)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
+        """At most `limit` records from `offset` on, in order. Offsets may have holes (compaction)."""
+        place = self._places(topic)[partition]
+        if offset >= self._ends[place]:
+            return []
+        low = place << OFFSET_BITS
+        found = self._db.execute(
+            "SELECT id, ts, key, value, headers FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+            (low + offset, low + (1 << OFFSET_BITS), limit),
+        )
+        return [
+            Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
+            for row_id, ts, key, value, headers in found
+        ]
+
+    def begin(self, topic: str, partition: int) -> int:
+        """The first offset that is there; `end` when there is none."""
+        place = self._places(topic)[partition]
+        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
+        found = self._db.execute("SELECT min(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
+        return self._ends[place] if found is None else int(found) - low
+
+    def end(self, topic: str, partition: int) -> int:
+        """The offset that the next record will get."""
+        return self._ends[self._places(topic)[partition]]
+
+    def committed(self, group: str, topic: str, partition: int) -> int | None:
+        """The next offset that the group is to read; None when it never committed."""
+        return self._offsets.get((group, self._places(topic)[partition]))
+
+    def note(self, name: str) -> bytes | None:
+        """A named value that was committed with the records."""
+        found = self._db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
+        return None if found is None else bytes(found[0])
+
+    def watch(self, topics: Iterable[str]) -> asyncio.Event:
+        """An event that is set at every append to one of the topics. Who waits on it clears it."""
+        event = asyncio.Event()
+        for topic in topics:
+            self._watchers.setdefault(topic, []).append(event)
+        return event
+
+    # ---- compaction ------------------------------------------------------------------------------------
+
+    async def compact(self, topic: str, partition: int, slice_size: int = 2_000) -> int:
+        """Drop every record that a newer one of the same key replaces; the newest record always stays.
+
+        A newest record without a value (a tombstone) is dropped too, unless it is the partition's last record.
+        Works in slices that leave the loop free. Returns how many were dropped.
+        """
+        end = self.end(topic, partition)
+        newest: dict[bytes | None, int] = {}
+        tombs: set[int] = set()
+        async for offset, key, dead in self._scan(topic, partition, end, slice_size):
+            newest[key] = offset
+            if dead:
+                tombs.add(offset)
+        kept = {offset for offset in newest.values() if offset not in tombs} | {end - 1}
+        low = self._places(topic)[partition] << OFFSET_BITS
+        dropped = 0
+        doomed: list[tuple[int]] = []
+        async for offset, _key, _dead in self._scan(topic, partition, end, slice_size):
+            if offset not in kept:
+                doomed.append((low + offset,))
+            if len(doomed) >= slice_size:
+                dropped += self._drop(doomed)
+                doomed = []
+        return dropped + self._drop(doomed)
+
+    async def _scan(self, topic: str, partition: int, end: int, slice_size: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        low = self._places(topic)[partition] << OFFSET_BITS
+        position = 0
+        while position < end:
+            found = self._db.execute(
+                "SELECT id, key, value IS NULL FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
+                (low + position, low + end, slice_size),
+            ).fetchall()
+            for row_id, key, dead in found:
+                yield row_id - low, key, bool(dead)
+            if not found:
+                return
+            position = found[-1][0] - low + 1
+            await asyncio.sleep(0)
+
+    def _drop(self, doomed: list[tuple[int]]) -> int:
+        if doomed:
+            with self._transaction():
+                self._db.executemany("DELETE FROM records WHERE id = ?", doomed)
+            self._commits += 1
+        return len(doomed)
+
+
+class _Transaction:
+    """BEGIN ... COMMIT, and ROLLBACK when anything goes wrong."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        if kind is None:
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._rollback()
+                raise
+        else:
+            self._rollback()
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
+
+
+def pack_headers(headers: Headers) -> bytes:
+    """Headers as bytes: a JSON list of [name, value] with the value as latin-1 text, so any byte survives."""
+    return orjson.dumps([(name, value.decode("latin-1")) for name, value in headers])
+
+
+def unpack_headers(packed: bytes) -> Headers:
+    """What `pack_headers` packed."""
+    return tuple((name, value.encode("latin-1")) for name, value in orjson.loads(packed))
