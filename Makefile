@@ -1,0 +1,86 @@
+# Everything a developer runs. `make` alone lists the targets; the machine needs Python 3.11 or newer and make.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+ORDERS ?=
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+UV ?= uv
+LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+
+.PHONY: help venv venv-dev demo worker test test-quick check fmt lock bench chaos clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# ---- environment ---------------------------------------------------------------------------------------
+
+.venv/pyvenv.cfg:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			$$python -m venv .venv && exit 0; \
+			rm -rf .venv; \
+			echo "$$python cannot make a virtual environment (on Debian: apt-get install python3-venv)" >&2; exit 1; \
+		fi; \
+	done; \
+	echo "Python 3.11 or newer is needed, and neither python3.11 nor python3 is one" >&2; exit 1
+
+# The application is installed by a link to this folder: changes to the code need no new install.
+.venv/.runtime: .venv/pyvenv.cfg requirements.lock pyproject.toml
+	@echo "installing into .venv ..."
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements.lock
+	@$(PIP_INSTALL) --no-deps --no-build-isolation --no-index -e .
+	@touch $@
+
+.venv/.dev: .venv/.runtime requirements-dev.lock
+	@echo "installing the developers' tools into .venv ..."
+	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements-dev.lock
+	@touch $@
+
+venv: .venv/.runtime ## make .venv with what the application needs, from the lock
+venv-dev: .venv/.dev ## the same, with the developers' tools
+
+# ---- run -----------------------------------------------------------------------------------------------
+
+demo: venv ## a whole marketplace on this machine; ORDERS=200 ends by itself with a verdict
+	@$(BIN)/a4co demo $(if $(ORDERS),--orders $(ORDERS))
+
+worker: venv ## the application alone: bridge, agents and web in one process
+	@$(BIN)/a4co worker
+
+# ---- prove ---------------------------------------------------------------------------------------------
+
+test: venv-dev ## every test
+	@$(BIN)/python -m pytest
+
+test-quick: venv-dev ## rules and embedded flows, within a minute
+	@$(BIN)/python -m pytest tests/domain tests/flows
+
+check: venv-dev ## every check of the code: ruff, format, types, layers
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+fmt: venv-dev ## format the code and repair what can be repaired
+	@$(BIN)/ruff check --fix-only --quiet
+	@$(BIN)/ruff format
+
+bench: venv-dev ## measure speed, latency and memory
+	@$(BIN)/python -m bench
+
+chaos: venv-dev ## kill the worker again and again and compare with a model, the long form
+	@CHAOS=long $(BIN)/python -m pytest tests/live -m slow
+
+# ---- keep ----------------------------------------------------------------------------------------------
+
+lock: ## resolve the dependencies anew (needs uv); UPGRADE=1 takes newer versions
+	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group pyproject.toml:build -o requirements.lock
+	@$(LOCK) $(if $(UPGRADE),--upgrade) -c requirements.lock -o requirements-dev.lock \
+		pyproject.toml --group pyproject.toml:build --group pyproject.toml:dev
+	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
+
+clean: ## remove .venv and every cache; data/ stays
+	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The log, the lanes over it and the Faust transport. Knows nothing of the marketplace."""

@@ -1,0 +1,1 @@
+"""The HTTP face: views of the tables, health and metrics. Decides nothing."""
