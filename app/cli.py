@@ -1,0 +1,161 @@
+"""The command line `a4co`: what can be said to the application. Decides nothing but exit codes.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong setting. What a command needs is imported when it runs, so that
+`--help` comes at once.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+WORKER_ANSWERS = 30.0  # seconds that the running worker has for an answer
+
+
+class SettingError(click.ClickException):
+    """A setting is wrong: exit code 2, as for a wrong option."""
+
+    exit_code = 2
+
+
+@click.group(name="a4co", context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="a4co-streams", prog_name="a4co")
+def main() -> None:
+    """The order saga and the inventory of the A4CO marketplace, over NATS.
+
+    Settings come from environment variables and the file .env: see `a4co config show`.
+    """
+
+
+@main.command()
+def worker() -> None:
+    """Run the whole application in one process: bridge, agents and web. Ctrl-C stops it."""
+    settings = _settings()
+    from app import logs
+    from app.main import run_worker
+
+    logs.configure(settings)
+    run_worker(settings)
+
+
+@main.command()
+def bridge() -> None:
+    """Run the bridge between NATS and the topics alone (needs a log that several processes can open)."""
+    settings = _settings()
+    raise click.ClickException(
+        f"BROKER={settings.broker}: the embedded log belongs to one process, so the bridge runs inside the worker. "
+        "Start `a4co worker`."
+    )
+
+
+@main.command()
+@click.option("--orders", type=click.IntRange(min=1), metavar="N", help="End when N orders are done, with a verdict.")
+def demo(orders: int | None) -> None:
+    """Run a whole marketplace on this machine: NATS, simulated services, a mail sink and the worker."""
+    settings = _settings()
+    from app.demo.run import main as run_demo
+
+    sys.exit(run_demo(settings, orders))
+
+
+@main.group()
+def config() -> None:
+    """Look at the settings."""
+
+
+@config.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def show(*, as_json: bool) -> None:
+    """Print every setting, its value and where that came from. Passwords are shown as ***."""
+    from app.settings import shown
+
+    rows = shown(_settings())
+    if as_json:
+        click.echo(json.dumps({row.name: {"value": row.value, "source": row.source} for row in rows}, indent=2))
+        return
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for row in rows:
+        click.echo(f"{row.name:<{widths[0]}}  {row.value:<{widths[1]}}  {row.source}")
+
+
+@main.group(invoke_without_command=True)
+@click.pass_context
+def routes(context: click.Context) -> None:
+    """List the routes from NATS subjects to topics, or test one."""
+    if context.invoked_subcommand is None:
+        from bridge.routes import ROUTES
+
+        for route in ROUTES.values():
+            click.echo(f"{route.subject:<32}{route.topic:<15}{route.direction:<6}{route.dialects.upper()}")
+
+
+@routes.command()
+@click.argument("subject")
+@click.argument("file", type=click.File("rb"), required=False)
+def test(subject: str, file: click.utils.LazyFile | None) -> None:
+    """Tell what the bridge does with a message on SUBJECT; FILE (- for stdin) holds its payload."""
+    from bridge.routes import explain
+
+    for line in explain(subject, file.read() if file else None):
+        click.echo(line)
+
+
+@main.group()
+def stock() -> None:
+    """Put stock on the shelves."""
+
+
+@stock.command(name="import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def import_stock(file: Path) -> None:
+    """Hand the products in FILE to the running worker: all of them, or none if a line is wrong.
+
+    FILE is CSV or JSON with product_id, name, category, artisan, on_hand and threshold.
+    """
+    from app.stock_file import StockFileError, parse
+
+    try:
+        products = parse(file.read_bytes(), file.suffix)
+    except StockFileError as error:
+        for problem in error.problems:
+            click.echo(f"{file}: {problem}", err=True)
+        raise click.ClickException("nothing was imported") from None
+    import msgspec
+
+    answer = _post(_settings(), "/api/stock/import", msgspec.json.encode(products))
+    click.echo(f"{answer['imported']} products imported")
+
+
+def _settings() -> Settings:
+    from app.settings import SettingsError, load
+
+    try:
+        return load()
+    except SettingsError as error:
+        raise SettingError(str(error)) from None
+
+
+def _post(settings: Settings, path: str, body: bytes) -> dict[str, int]:
+    """Post JSON to the running worker and return its answer."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.web_host, settings.web_host)  # noqa: S104 - read, not bound
+    connection = http.client.HTTPConnection(host, settings.web_port, timeout=WORKER_ANSWERS)
+    place = f"http://{host}:{settings.web_port}{path}"
+    try:
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = response.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise click.ClickException(f"no worker answers at {place} ({error}): start `a4co worker` first") from None
+    finally:
+        connection.close()
+    if response.status >= 300:
+        raise click.ClickException(f"{place} answered {response.status}: {answer.decode(errors='replace')}")
+    return dict(json.loads(answer))

@@ -1,0 +1,90 @@
+"""How the process logs: everything through one handler on stderr, JSON unless a person watches.
+
+`logging` and `structlog` both end here, so that faust, nats and uvicorn log in the same form as we do.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor
+
+from app.settings import Settings
+
+# What DEBUG's first words select, where they are not the name of a logger themselves.
+NAMESPACES = {"a4co": ("app", "agents", "bridge", "tables")}
+# These tell of their own inner life at `info`; a warning of theirs is worth a line.
+CHATTY = ("aiokafka", "asyncio", "faust", "mode", "mail", "uvicorn.access")
+
+
+def configure(settings: Settings, stream: TextIO | None = None) -> None:
+    """Send every log line of this process to the stream (default: stderr), replacing what was set up before."""
+    stream = stream or sys.stderr
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *_rendering(settings.service_name, person_watches=stream.isatty()),
+            ],
+        )
+    )
+    logging.captureWarnings(capture=True)
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(settings.log_level.upper())
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(max(root.level, logging.WARNING))
+    for name in debugged(settings.debug):
+        logging.getLogger(name).setLevel(logging.DEBUG)
+
+
+def _rendering(service: str, *, person_watches: bool) -> list[Processor]:
+    if person_watches:
+        return [structlog.dev.ConsoleRenderer()]
+
+    def add_service(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        event["service"] = service
+        return event
+
+    return [
+        add_service,
+        structlog.processors.format_exc_info,
+        structlog.processors.EventRenamer("message"),
+        structlog.processors.JSONRenderer(ensure_ascii=False),
+    ]
+
+
+def debugged(selection: str) -> Iterator[str]:
+    """Yield the loggers that DEBUG selects: `nats:*` nats, `a4co:*` ours, `a4co:bridge` one of ours, `*` all."""
+    for entry in selection.replace(" ", ",").split(","):
+        namespace, _, part = entry.strip().partition(":")
+        if entry.startswith("-") or not namespace:
+            continue  # not selected: as quiet as LOG_LEVEL has it
+        if namespace == "*":
+            yield ""
+        elif part in ("", "*"):
+            yield from NAMESPACES.get(namespace, (namespace,))
+        else:
+            yield part if namespace in NAMESPACES else f"{namespace}.{part}".removesuffix(".*")

@@ -1,0 +1,287 @@
+"""Every setting: its environment variable, its default, its unit and what is allowed. Decides nothing from them.
+
+A variable is the field's name in capitals (`nats_url` is NATS_URL). It comes from the environment, else from the
+file `.env`, else it has its default. Times are seconds.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, TYPE_CHECKING, Literal, NamedTuple, Self
+from urllib.parse import SplitResult, urlsplit
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+if TYPE_CHECKING:
+    from app.domain.order_saga import Policy
+
+EMBEDDED = "embedded://"
+
+
+class SettingsError(Exception):
+    """A setting is wrong. Its text has one line for each: the variable, its value, what is allowed."""
+
+
+class Allowed(NamedTuple):
+    """What a variable may be, in words for people."""
+
+    words: str
+
+
+class Role(StrEnum):
+    """Who does a step of the saga: we, another service, or another service while we log what we would do."""
+
+    ACT = "act"
+    OBSERVE = "observe"
+    SHADOW = "shadow"
+
+
+def redact(value: str) -> str:
+    """Return the value with the passwords and tokens of its URLs replaced by `***`."""
+    return ",".join(_redact_one(url) for url in _split_urls(value))
+
+
+def _split_urls(value: str) -> list[str]:
+    # A password may hold a comma: a new URL starts only where a scheme does.
+    return re.split(r",\s*(?=[a-z]+://)", value)
+
+
+def _redact_one(url: str) -> str:
+    userinfo, at, host = url.rpartition("@")
+    if not at:
+        return url
+    scheme, slashes, userinfo = userinfo.partition("://")
+    user, colon, _ = userinfo.partition(":")
+    return (
+        f"{scheme}{slashes}{user}:***@{host}"
+        if slashes and colon
+        else f"{scheme if slashes else ''}{slashes}***@{host}"
+    )
+
+
+def _parts(url: str, schemes: tuple[str, ...]) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
+        raise ValueError
+    return parts
+
+
+def _nats_url(value: str) -> str:
+    urls = _split_urls(value.strip())
+    for url in urls:
+        _parts(url, ("nats", "tls", "ws", "wss"))
+    return ",".join(urls)
+
+
+def _smtp_url(value: str | None) -> str | None:
+    if value is not None:
+        _parts(value, ("smtp", "smtps"))
+    return value
+
+
+def _broker(value: str) -> str:
+    if value.startswith("kafka://"):
+        raise ValueError("Kafka is not supported yet in this version")
+    if not value.removeprefix(EMBEDDED).startswith("/") or value.endswith("/"):
+        raise ValueError
+    return value
+
+
+def _mail_address(value: str) -> str:
+    if not re.fullmatch(r"[^@\r\n]*[^@\s<]@[^@\s<]+", value):
+        raise ValueError
+    return value
+
+
+def _secret_file(path: Path | None) -> Path | None:
+    try:
+        _secret(path)
+    except OSError as error:
+        raise ValueError(error.strerror) from error
+    return path
+
+
+def _secret(path: Path | None) -> str | None:
+    return path.read_text("utf-8").strip() if path else None
+
+
+def _log_level(value: object) -> object:
+    level = str(value).lower()
+    return {"warn": "warning", "verbose": "debug", "fatal": "critical"}.get(level, level)
+
+
+Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$"), Allowed("letters, digits, - and _")]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
+Attempts = Annotated[int, Field(ge=1, le=100), Allowed("a whole number from 1 to 100")]
+AnyRole = Annotated[Role, Allowed("act, observe or shadow")]
+SecretFile = Annotated[Path | None, AfterValidator(_secret_file), Allowed("a UTF-8 file that can be read")]
+NatsUrl = Annotated[str, AfterValidator(_nats_url), Allowed("nats://[user:password@]host[:port], several by commas")]
+SmtpUrl = Annotated[str | None, AfterValidator(_smtp_url), Allowed("smtp[s]://[user:password@]host[:port]")]
+Broker = Annotated[str, AfterValidator(_broker), Allowed("embedded:///absolute/path/of/the/log.db")]
+MailAddress = Annotated[str, AfterValidator(_mail_address), Allowed("name@host or Name <name@host>")]
+AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error", "critical"],
+    BeforeValidator(_log_level),
+    Allowed("debug, info, warning, error or critical"),
+]
+PaymentRequest = Annotated[
+    Literal["payment.initiated", "order.payment.requested", "none"],
+    Allowed("payment.initiated, order.payment.requested or none"),
+]
+
+
+class Settings(BaseSettings):
+    """The settings of one process. Make it with `load`, which tells in one line what is wrong.
+
+    A field with `repr=False` may hold a password: it is shown redacted.
+    """
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
+    )
+
+    # ---- NATS, with the names that the marketplace has ----
+    nats_url_file: SecretFile = Field(None, description="a file that holds NATS_URL, instead of it")
+    nats_url: NatsUrl = Field(
+        default_factory=lambda data: _secret(data.get("nats_url_file")) or "nats://127.0.0.1:4222",
+        description="where NATS listens",
+        repr=False,
+    )
+    nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, for logs and metrics")
+    nats_stream: Word = Field("A4CO_EVENTS", description="the JetStream stream that keeps the marketplace's subjects")
+    service_name: Word = Field("a4co-streams", description="who we say we are: in metadata.source, logs and /health")
+    log_level: LogLevel = Field("info", description="how much is logged")
+    debug: str = Field("", description="loggers that log everything, as nats:*,a4co:*")
+
+    # ---- this process ----
+    data_dir: AbsolutePath = Field(Path("data"), description="folder of the embedded log and the tables")
+    broker: Broker = Field(
+        default_factory=lambda data: f"{EMBEDDED}{data.get('data_dir', '')}/log.db",
+        description="the log: by default log.db in DATA_DIR",
+        repr=False,
+    )
+    partitions: Annotated[int, Field(ge=1, le=256), Allowed("a whole number from 1 to 256")] = Field(
+        4, description="partitions of every topic; fixed once the log is made"
+    )
+    web_host: str = Field("127.0.0.1", description="address that the HTTP server listens on")
+    web_port: Annotated[int, Field(ge=1, le=65535), Allowed("a port from 1 to 65535")] = Field(
+        6066, description="port that the HTTP server listens on"
+    )
+
+    # ---- the saga ----
+    payment_retry_delay: Seconds = Field(300, description="seconds from a retryable failure to the next request")
+    payment_max_attempts: Attempts = Field(3, description="times that one order's payment is asked for")
+    payment_timeout: Seconds = Field(900, description="seconds to wait for the payment's answer")
+    reservation_ttl: Seconds = Field(1800, description="seconds that stock is held for an unpaid order")
+    payment_request: PaymentRequest = Field("payment.initiated", description="the event that asks for a payment")
+    role_reserve: AnyRole = Field(Role.ACT, description="who reserves and releases stock")
+    role_confirm: AnyRole = Field(Role.ACT, description="who confirms orders")
+    role_cancel: AnyRole = Field(Role.ACT, description="who cancels orders")
+
+    # ---- mail ----
+    smtp_url_file: SecretFile = Field(None, description="a file that holds SMTP_URL, instead of it")
+    smtp_url: SmtpUrl = Field(
+        default_factory=lambda data: _secret(data.get("smtp_url_file")),
+        description="the mail server; unset: another service sends the mails",
+        repr=False,
+    )
+    role_notify: AnyRole = Field(
+        default_factory=lambda data: Role.ACT if data.get("smtp_url") else Role.OBSERVE,
+        description="who tells the customer; by default we (act) when SMTP_URL is set, else another service (observe)",
+    )
+    mail_from: MailAddress = Field("A4CO <no-reply@a4co.local>", description="sender of the mails")
+    mail_max_attempts: Attempts = Field(5, description="times that one mail is tried")
+    mail_retry_delay: Seconds = Field(30, description="seconds to a mail's second try, doubled for each further one")
+
+    @model_validator(mode="after")
+    def _says_each_thing_once(self) -> Self:
+        for name in ("nats_url", "smtp_url"):
+            if {name, f"{name}_file"} <= self.model_fields_set:
+                raise ValueError(f"{name.upper()} and {name.upper()}_FILE are both set: only one of them may be")
+        if self.role_notify is Role.ACT and not self.smtp_url:
+            raise ValueError("ROLE_NOTIFY=act needs SMTP_URL: without a mail server we cannot tell the customer")
+        return self
+
+    @property
+    def nats_servers(self) -> list[str]:
+        """The URLs in NATS_URL."""
+        return _split_urls(self.nats_url)
+
+    @property
+    def log_path(self) -> Path:
+        """The embedded log's file."""
+        return Path(self.broker.removeprefix(EMBEDDED))
+
+    def policy(self) -> "Policy":
+        """Return what the saga's rules need to know of the settings."""
+        from app.domain.order_saga import Policy
+
+        return Policy(
+            payment_retry_delay=self.payment_retry_delay,
+            payment_max_attempts=self.payment_max_attempts,
+            payment_timeout=self.payment_timeout,
+            reservation_ttl=self.reservation_ttl,
+            mail_max_attempts=self.mail_max_attempts,
+            mail_retry_delay=self.mail_retry_delay,
+            payment_request=self.payment_request,
+            reserve=self.role_reserve,
+            confirm=self.role_confirm,
+            cancel=self.role_cancel,
+            notify=self.role_notify,
+        )
+
+
+def load() -> Settings:
+    """Read the settings of this process. Raises SettingsError."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise SettingsError("\n".join(_lines(error))) from None
+
+
+def _lines(error: ValidationError) -> list[str]:
+    return [_line(detail) for detail in error.errors() if detail["type"] != "default_factory_not_called"]
+
+
+def _line(detail: Mapping[str, Any]) -> str:
+    cause = str(detail.get("ctx", {}).get("error", ""))
+    if not detail["loc"]:
+        return cause
+    name = str(detail["loc"][0])
+    allowed = [f"allowed: {m.words}" for m in Settings.model_fields[name].metadata if isinstance(m, Allowed)]
+    causes = [cause] if cause else []
+    return f"{name.upper()}={_for_people(name, detail['input'])}: {'; '.join(causes + allowed) or detail['msg']}"
+
+
+class Shown(NamedTuple):
+    """One setting for people: its variable, its value without secrets, and where that came from."""
+
+    name: str
+    value: str
+    source: str
+
+
+def shown(settings: Settings) -> list[Shown]:
+    """Return every setting, in the order of the class, with secrets replaced by `***`."""
+    environment = {name.upper() for name, value in os.environ.items() if value}
+    read = str(settings.model_config.get("env_file") or os.devnull)
+    env_file = {name.upper() for name, value in dotenv_values(read).items() if value}
+
+    def source(name: str) -> str:
+        if name in environment:
+            return "environment"
+        if name in env_file:
+            return read
+        return f"{name}_FILE" if getattr(settings, f"{name.lower()}_file", None) else "default"
+
+    return [Shown(name.upper(), _for_people(name, value), source(name.upper())) for name, value in settings]
+
+
+def _for_people(name: str, value: object) -> str:
+    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    return text if Settings.model_fields[name].repr else redact(text)

@@ -1,0 +1,23 @@
+"""What every test shares: the log that flows run over, and an environment without the developer's settings."""
+
+import pytest
+
+from app.settings import Settings
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--log", choices=["embedded"], default="embedded", help="the log that the flow tests run over")
+
+
+@pytest.fixture(scope="session")
+def log_kind(request: pytest.FixtureRequest) -> str:
+    """The log that --log chose."""
+    return str(request.config.getoption("--log"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the settings out of the environment, and don't read the developer's .env."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setitem(Settings.model_config, "env_file", None)
