@@ -44,14 +44,18 @@ class DiskSync:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append((commit, waiter))
-        if self._running is None:
-            self._running = asyncio.create_task(self._sync(newest))
+        self.start(newest)
         await waiter
+
+    def start(self, newest: Callable[[], int]) -> None:
+        """Begin to put what was committed on disk, if that isn't under way."""
+        if self._running is None and self._failure is None:
+            self._running = asyncio.get_running_loop().create_task(self._sync(newest))
 
     async def _sync(self, newest: Callable[[], int]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._waiters:
+            while self._synced < newest():
                 target = newest()
                 await loop.run_in_executor(self._thread, self._to_disk)
                 self._synced = target

@@ -137,6 +137,11 @@ class EmbeddedLog:
             self._db.close()
             self._release_lock()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is held."""
+        return self._sync is not None
+
     # ---- topics ----------------------------------------------------------------------------------------
 
     def declare(self, topic: str, partitions: int, compacted: bool = False) -> None:
@@ -228,6 +233,8 @@ class EmbeddedLog:
         for (topic, partition), following in (offsets or {}).items():
             self._offsets[group, self._places(topic)[partition]] = following
         self._commits += 1
+        if self._sync is not None:
+            self._sync.start(self._newest)
         for topic in touched:
             for event in self._watchers.get(topic, ()):
                 event.set()
@@ -280,9 +287,12 @@ class EmbeddedLog:
         if self._sync is None:
             return
         try:
-            await self._sync.wait(self._commits if commit is None else commit, lambda: self._commits)
+            await self._sync.wait(self._commits if commit is None else commit, self._newest)
         except OSError as error:
             raise self._failed(error) from error
+
+    def _newest(self) -> int:
+        return self._commits
 
     # ---- reading ---------------------------------------------------------------------------------------
 
