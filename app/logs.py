@@ -87,4 +87,5 @@ def debugged(selection: str) -> Iterator[str]:
         elif part in ("", "*"):
             yield from NAMESPACES.get(namespace, (namespace,))
         else:
-            yield part if namespace in NAMESPACES else f"{namespace}.{part}".removesuffix(".*")
+            path = part.removesuffix(":*").replace(":", ".")
+            yield path if namespace in NAMESPACES else f"{namespace}.{path}"

@@ -7,17 +7,15 @@ file `.env`, else it has its default. Times are seconds.
 import os
 import re
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, TYPE_CHECKING, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-if TYPE_CHECKING:
-    from app.domain.order_saga import Policy
+from app.domain.order_saga import Policy, Role
 
 EMBEDDED = "embedded://"
 
@@ -30,14 +28,6 @@ class Allowed(NamedTuple):
     """What a variable may be, in words for people."""
 
     words: str
-
-
-class Role(StrEnum):
-    """Who does a step of the saga: we, another service, or another service while we log what we would do."""
-
-    ACT = "act"
-    OBSERVE = "observe"
-    SHADOW = "shadow"
 
 
 def redact(value: str) -> str:
@@ -118,6 +108,7 @@ Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$"), Allowed("letters, digi
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
 Attempts = Annotated[int, Field(ge=1, le=100), Allowed("a whole number from 1 to 100")]
 AnyRole = Annotated[Role, Allowed("act, observe or shadow")]
+StockRole = Annotated[Literal["act", "shadow"], Allowed("act or shadow")]
 SecretFile = Annotated[Path | None, AfterValidator(_secret_file), Allowed("a UTF-8 file that can be read")]
 NatsUrl = Annotated[str, AfterValidator(_nats_url), Allowed("nats://[user:password@]host[:port], several by commas")]
 SmtpUrl = Annotated[str | None, AfterValidator(_smtp_url), Allowed("smtp[s]://[user:password@]host[:port]")]
@@ -179,9 +170,13 @@ class Settings(BaseSettings):
     payment_timeout: Seconds = Field(900, description="seconds to wait for the payment's answer")
     reservation_ttl: Seconds = Field(1800, description="seconds that stock is held for an unpaid order")
     payment_request: PaymentRequest = Field("payment.initiated", description="the event that asks for a payment")
-    role_reserve: AnyRole = Field(Role.ACT, description="who reserves and releases stock")
-    role_confirm: AnyRole = Field(Role.ACT, description="who confirms orders")
-    role_cancel: AnyRole = Field(Role.ACT, description="who cancels orders")
+    role_reserve: StockRole = Field(
+        "act", description="who reserves and releases stock: we, or we only log what we would"
+    )
+    role_confirm: AnyRole = Field(
+        "act", description="who confirms orders: we (act), another service (observe), or we only log it (shadow)"
+    )
+    role_cancel: AnyRole = Field("act", description="who cancels orders, as ROLE_CONFIRM")
 
     # ---- mail ----
     smtp_url_file: SecretFile = Field(None, description="a file that holds SMTP_URL, instead of it")
@@ -191,7 +186,7 @@ class Settings(BaseSettings):
         repr=False,
     )
     role_notify: AnyRole = Field(
-        default_factory=lambda data: Role.ACT if data.get("smtp_url") else Role.OBSERVE,
+        default_factory=lambda data: "act" if data.get("smtp_url") else "observe",
         description="who tells the customer; by default we (act) when SMTP_URL is set, else another service (observe)",
     )
     mail_from: MailAddress = Field("A4CO <no-reply@a4co.local>", description="sender of the mails")
@@ -203,7 +198,7 @@ class Settings(BaseSettings):
         for name in ("nats_url", "smtp_url"):
             if {name, f"{name}_file"} <= self.model_fields_set:
                 raise ValueError(f"{name.upper()} and {name.upper()}_FILE are both set: only one of them may be")
-        if self.role_notify is Role.ACT and not self.smtp_url:
+        if self.role_notify == "act" and not self.smtp_url:
             raise ValueError("ROLE_NOTIFY=act needs SMTP_URL: without a mail server we cannot tell the customer")
         return self
 
@@ -217,10 +212,8 @@ class Settings(BaseSettings):
         """The embedded log's file."""
         return Path(self.broker.removeprefix(EMBEDDED))
 
-    def policy(self) -> "Policy":
+    def policy(self) -> Policy:
         """Return what the saga's rules need to know of the settings."""
-        from app.domain.order_saga import Policy
-
         return Policy(
             payment_retry_delay=self.payment_retry_delay,
             payment_max_attempts=self.payment_max_attempts,
@@ -253,9 +246,9 @@ def _line(detail: Mapping[str, Any]) -> str:
     if not detail["loc"]:
         return cause
     name = str(detail["loc"][0])
-    allowed = [f"allowed: {m.words}" for m in Settings.model_fields[name].metadata if isinstance(m, Allowed)]
-    causes = [cause] if cause else []
-    return f"{name.upper()}={_for_people(name, detail['input'])}: {'; '.join(causes + allowed) or detail['msg']}"
+    allowed = "".join(f"; allowed: {m.words}" for m in Settings.model_fields[name].metadata if isinstance(m, Allowed))
+    cause = f": {cause}" if cause else ""
+    return f"{name.upper()}={_for_people(name, detail['input'])} is wrong{cause}{allowed or ': ' + detail['msg']}"
 
 
 class Shown(NamedTuple):

@@ -25,7 +25,7 @@ async def wait_until(
         last: object
         try:
             found = probe()
-            answer: T = await found if inspect.isawaitable(found) else found  # type: ignore[assignment]
+            answer: T = await found if inspect.isawaitable(found) else found
             if answer:
                 return answer
             last = answer
