@@ -1,1 +1,130 @@
-"""Every topic: its name, what its key is, and the type of what is in it. The one place for names."""
+"""Every topic: its name, what its key is, and the type of what is in it. The one place for names.
+
+Mirror topics hold NATS messages as they came; internal topics hold the domain's own messages as JSON.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from app.domain import dialects
+from app.domain.messages import (
+    Announce,
+    Commit,
+    DeadlineReached,
+    MailDelivered,
+    MailFailed,
+    Message,
+    OrderFact,
+    Refused,
+    Release,
+    Reserve,
+    Reserved,
+    Return,
+    SendMail,
+    StockImported,
+    StockMoved,
+)
+from app.engine.lanes import Topic
+from app.engine.records import Headers, Record, Send
+
+StockCommand = Reserve | Release | Commit | Return | StockImported
+SagaReply = Reserved | Refused | MailDelivered | MailFailed
+M = TypeVar("M", bound=Message)
+
+_encode = msgspec.json.Encoder().encode
+
+
+def header(headers: Headers, name: str) -> bytes | None:
+    """The first value of a header."""
+    for found, value in headers:
+        if found == name:
+            return value
+    return None
+
+
+def _mirrored(record: Record) -> OrderFact | StockMoved | None:
+    """The fact in a mirrored NATS message. What we published ourselves is in the tables already: nothing."""
+    if header(record.headers, "a4co-ours") is not None:
+        return None
+    subject = (header(record.headers, "a4co-subject") or b"").decode(errors="replace")
+    return dialects.decode(subject, record.value or b"", at=record.timestamp)
+
+
+def _internal(kind: Any) -> Callable[[Record], Any]:
+    decode = msgspec.json.Decoder(kind).decode
+    return lambda record: decode(record.value or b"")
+
+
+ORDERS = Topic("orders", _mirrored)  # order.*, shipment.*; key: order id
+PAYMENTS = Topic("payments", _mirrored)  # payment.*; key: order id
+NOTIFICATIONS = Topic("notifications", _mirrored)  # notification.*; key: order id
+USERS = Topic("users", _mirrored)  # user.*; key: user id
+STOCK = Topic("stock", _mirrored)  # inventory.*; key: product id
+
+STOCK_COMMANDS = Topic("stock-commands", _internal(StockCommand))  # key: product id
+SAGA_REPLIES = Topic("saga-replies", _internal(SagaReply))  # key: order id
+TIMERS = Topic("timers", _internal(DeadlineReached))  # key: order id
+MAILS = Topic("mails", _internal(SendMail))  # key: order id
+
+OUTBOUND = Topic("outbound")  # value: the NATS payload; key: order id or product id
+DEAD_LETTERS = Topic("dead-letters")  # the original's key, value and headers, and why
+
+ALL = (
+    ORDERS,
+    PAYMENTS,
+    NOTIFICATIONS,
+    USERS,
+    STOCK,
+    STOCK_COMMANDS,
+    SAGA_REPLIES,
+    TIMERS,
+    MAILS,
+    OUTBOUND,
+    DEAD_LETTERS,
+)
+
+
+def _to(topic: Topic) -> Callable[[Any], Sequence[Send]]:
+    name = topic.name
+    return lambda message: (Send(name, message.key.encode(), _encode(message)),)
+
+
+def _say(announce: Announce) -> Sequence[Send]:
+    key = announce.key.encode()
+    dialect = announce.dialect.encode()
+    return [
+        Send(
+            OUTBOUND.name,
+            key,
+            said.payload,
+            (
+                ("a4co-subject", said.subject.encode()),
+                ("Nats-Msg-Id", said.event_id.encode()),
+                ("a4co-dialect", dialect),
+            ),
+        )
+        for said in dialects.encode(announce)
+    ]
+
+
+_SENDERS: dict[type[Message], Callable[[Any], Sequence[Send]]] = {
+    Reserve: _to(STOCK_COMMANDS),
+    Release: _to(STOCK_COMMANDS),
+    Commit: _to(STOCK_COMMANDS),
+    Return: _to(STOCK_COMMANDS),
+    StockImported: _to(STOCK_COMMANDS),
+    Reserved: _to(SAGA_REPLIES),
+    Refused: _to(SAGA_REPLIES),
+    MailDelivered: _to(SAGA_REPLIES),
+    MailFailed: _to(SAGA_REPLIES),
+    DeadlineReached: _to(TIMERS),
+    SendMail: _to(MAILS),
+    Announce: _say,
+}
+
+
+def sends_of(message: Message) -> Sequence[Send]:
+    """Where a rule's output goes: each type has its topic; an announcement is put into its dialect's words."""
+    return _SENDERS[type(message)](message)

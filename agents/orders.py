@@ -1,0 +1,33 @@
+"""What happens when something arrives about an order: its saga advances. It decides nothing: see domain/order_saga.py."""
+
+from app import topics
+from app.domain.causes import caused
+from app.domain.messages import DeadlineReached, Message
+from app.domain.order_saga import Policy, advance
+from app.domain.outcome import Transition
+from app.domain.rows import OrderSaga
+from app.engine.lanes import Reducer
+from app.engine.records import Send
+from tables.order_sagas import ORDER_SAGAS
+
+
+def advance_order_sagas(policy: Policy) -> Reducer[OrderSaga]:
+    """The agent that owns `order_sagas`."""
+
+    def rule(saga: OrderSaga | None, message: Message) -> Transition[OrderSaga]:
+        return advance(saga, message, policy)
+
+    return Reducer(
+        name="advance_order_sagas",
+        reads=(topics.ORDERS, topics.SAGA_REPLIES, topics.PAYMENTS, topics.NOTIFICATIONS, topics.TIMERS),
+        table=ORDER_SAGAS,
+        rule=rule,
+        encode=topics.sends_of,
+        timer=_timer,
+    )
+
+
+def _timer(order_id: str, deadline: float, now: float) -> Send:
+    event_id = caused(order_id, "deadline", str(deadline))
+    due = DeadlineReached(event_id=event_id, key=order_id, at=now, due=deadline, source="timers")
+    return topics.sends_of(due)[0]
