@@ -48,6 +48,8 @@ class OrderFact(Message, frozen=True, kw_only=True):
 
 
 class OrderCreated(OrderFact, frozen=True, kw_only=True, tag=True):
+    """A customer ordered. `total` is what is to be paid, as the publisher says."""
+
     customer_id: str
     lines: tuple[Line, ...]
     total: Money
@@ -57,19 +59,27 @@ class OrderCreated(OrderFact, frozen=True, kw_only=True, tag=True):
 
 
 class OrderConfirmed(OrderFact, frozen=True, kw_only=True, tag=True):
+    """Another service confirmed the order."""
+
     payment_reference: str | None = None
 
 
 class OrderCancelled(OrderFact, frozen=True, kw_only=True, tag=True):
+    """Another service, or the customer through it, cancelled the order."""
+
     reason: str
     cancelled_by: str  # customer | artisan | system | admin
 
 
 class OrderDelivered(OrderFact, frozen=True, kw_only=True, tag=True):
+    """The order arrived."""
+
     recipient: str | None = None
 
 
 class PaymentSucceeded(OrderFact, frozen=True, kw_only=True, tag=True):
+    """Money was taken. Payments are told apart by `payment_id`."""
+
     payment_id: str
     transaction_id: str
     amount: Money
@@ -77,6 +87,8 @@ class PaymentSucceeded(OrderFact, frozen=True, kw_only=True, tag=True):
 
 
 class PaymentFailed(OrderFact, frozen=True, kw_only=True, tag=True):
+    """A payment was refused. `retryable`: the same request may succeed later."""
+
     payment_id: str
     error_code: str
     error_message: str
@@ -84,6 +96,8 @@ class PaymentFailed(OrderFact, frozen=True, kw_only=True, tag=True):
 
 
 class RefundProcessed(OrderFact, frozen=True, kw_only=True, tag=True):
+    """Money went back."""
+
     payment_id: str
     amount: Money
 
@@ -111,6 +125,8 @@ class DeadlineReached(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Reserve(Message, frozen=True, kw_only=True, tag=True):
+    """Hold the units for the order, all of them or none."""
+
     order_id: str
     quantity: int  # all lines of the product, summed
     expires_at: float
@@ -168,6 +184,8 @@ class StockImported(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Reserved(Message, frozen=True, kw_only=True, tag=True):
+    """The units are held."""
+
     product_id: str
     quantity: int
     remaining: int  # available after the reservation
@@ -176,6 +194,8 @@ class Reserved(Message, frozen=True, kw_only=True, tag=True):
 
 
 class Refused(Message, frozen=True, kw_only=True, tag=True):
+    """There are not enough units, or no such product; nothing is held."""
+
     product_id: str
     requested: int
     available: int
@@ -183,11 +203,15 @@ class Refused(Message, frozen=True, kw_only=True, tag=True):
 
 
 class MailDelivered(Message, frozen=True, kw_only=True, tag=True):
+    """A mail of ours was handed to the mail server."""
+
     template: str
     message_id: str
 
 
 class MailFailed(Message, frozen=True, kw_only=True, tag=True):
+    """A mail of ours was not taken. `permanent`: it never will be."""
+
     template: str
     attempt: int
     error: str

@@ -10,7 +10,7 @@ class Transition(NamedTuple, Generic[Row]):
 
     `row` is the whole new row (None: there is none yet and none is made). `outputs` are messages of the
     domain (commands, replies, announcements, mails), in the order they are to be sent. `outcome` is a
-    word for logs and metrics: applied, duplicate, ignored, parked, contradiction.
+    word for logs and metrics: applied, duplicate, ignored, parked, contradiction, shadow (decided, not said).
     """
 
     row: Row | None

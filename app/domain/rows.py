@@ -15,14 +15,16 @@ class SagaState(StrEnum):
     RESERVING = "reserving"  # asked stock for every product
     AWAITING_PAYMENT = "awaiting_payment"  # all held, payment asked for
     PAYMENT_RETRY = "payment_retry"  # payment failed retryably, asked again at the deadline
+    CONFIRMING = "confirming"  # paid; another service is to confirm it
     CONFIRMED = "confirmed"  # paid; the confirmation mail is on its way
+    CANCELLING = "cancelling"  # given up and released; another service is to cancel it
     CANCELLED = "cancelled"  # cancelled; the cancellation mail is on its way
     COMPLETED = "completed"  # confirmed and the customer told
     CLOSED = "closed"  # cancelled and the customer told
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What the saga knows of one product of the order. status: asked | held | refused | released | committed."""
+    """What the saga knows of one product. status: asked | held | refused | released | committed | returned."""
 
     quantity: int
     status: str
@@ -42,7 +44,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class OrderSaga(msgspec.Struct, frozen=True, kw_only=True):
-    """One order. Key: order id. `deadline` (seconds since the epoch) is the next moment to act, None when there is none."""
+    """One order. Key: order id. `deadline` (seconds since the epoch): the next moment to act, None: there is none."""
 
     order_id: str
     state: SagaState
@@ -64,7 +66,10 @@ class OrderSaga(msgspec.Struct, frozen=True, kw_only=True):
     refunds: tuple[str, ...] = ()  # payment ids whose refund was asked
     cancel_reason: str | None = None
     cancelled_by: str | None = None
+    confirmed_at: float | None = None
+    confirmed_early: bool = False  # another service confirmed it before its stock was held
     mail_attempt: int = 0
+    told: tuple[str, ...] = ()  # templates of the mails that went out, ours or another service's
     attention: str | None = None  # why a person should look at it
     parked: tuple[dict[str, Any], ...] = ()  # facts that wait for order.created, as builtins
     seen: tuple[str, ...] = ()  # ids of the facts applied, newest last, bounded
@@ -72,6 +77,8 @@ class OrderSaga(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Hold(msgspec.Struct, frozen=True):
+    """Units of a product that are promised to one order. `expires_at`: the order's saga releases it then."""
+
     quantity: int
     expires_at: float
 
@@ -86,15 +93,17 @@ class Stock(msgspec.Struct, frozen=True, kw_only=True):
     name: str = ""
     category: str = ""
     artisan_id: str = ""
-    low: bool = False  # available is at or below the threshold, and was announced
+    low: bool = False  # available is at or below the threshold (or nothing is left), and was announced
+    depleted: bool = False  # nothing is left, and was announced
     last_restocked: float | None = None
     updated_at: float = 0.0
-    ended: dict[str, str] = {}  # order id -> committed | released | refused, newest last, bounded
+    ended: dict[str, str] = {}  # order id -> committed | released | refused | returned, newest last, bounded
     seen: tuple[str, ...] = ()  # ids of the facts applied, newest last, bounded
+    held: int | None = None  # running sum of the holds, kept by the rules (None: not counted yet)
 
     @property
     def reserved(self) -> int:
-        return sum(hold.quantity for hold in self.holds.values())
+        return sum(hold.quantity for hold in self.holds.values()) if self.held is None else self.held
 
     @property
     def available(self) -> int:
