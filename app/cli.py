@@ -157,5 +157,15 @@ def _post(settings: Settings, path: str, body: bytes) -> dict[str, int]:
     finally:
         connection.close()
     if response.status >= 300:
-        raise click.ClickException(f"{place} answered {response.status}: {answer.decode(errors='replace')}")
+        raise click.ClickException(f"{place} answered {response.status}: {_cause(answer)}")
     return dict(json.loads(answer))
+
+
+def _cause(answer: bytes) -> str:
+    """Return what a problem+json says, or the answer as it is."""
+    text = answer.decode(errors="replace").strip()
+    try:
+        problem = json.loads(text)
+        return f"{problem['title']}: {problem['detail']}"
+    except (ValueError, TypeError, KeyError):
+        return text

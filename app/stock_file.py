@@ -8,14 +8,16 @@ import csv
 import json
 from collections.abc import Iterator, Mapping
 from io import StringIO
+from typing import Any
 
 import msgspec
 
-MOST = 10**12  # units of a product; more is a slip of the keyboard
+MOST = 10**9  # units of a product; more is a slip of the keyboard
+LONGEST = 200  # characters of an id or a name
 
 
-class Product(msgspec.Struct, frozen=True):
-    """One product as it is to be from now on. `on_hand` and `threshold` are units."""
+class Product(msgspec.Struct, frozen=True, rename="camel"):
+    """One product as it is to be from now on, named as the web API names it. `on_hand` and `threshold` are units."""
 
     product_id: str
     name: str
@@ -73,6 +75,9 @@ def product_of(fields: object) -> Product:
     texts = {name: _text(fields.get(name)) for name in ("product_id", "name", "category", artisan)}
     units = {name: _units(fields.get(name)) for name in ("on_hand", "threshold")}
     causes = [f"{name} is missing" for name, text in texts.items() if text == ""]
+    causes += [
+        f"{name} is longer than {LONGEST} characters" for name, text in texts.items() if len(text or "") > LONGEST
+    ]
     causes += [f"{name} must be text, not {fields[name]!r}" for name, text in texts.items() if text is None]
     causes += [
         f"{name} is missing"
@@ -85,7 +90,8 @@ def product_of(fields: object) -> Product:
         causes.append("more values than the header has names")
     if causes:
         raise ValueError("; ".join(causes))
-    return msgspec.convert({**texts, "artisan_id": texts[artisan], **units}, Product)
+    values: dict[str, Any] = texts | units
+    return Product(artisan_id=values.pop(artisan), **values)
 
 
 def _text(value: object) -> str | None:

@@ -38,7 +38,11 @@ class Answer(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         if self.path == "/api/stock/import":
             self.server.imported.append(body)
-        answer = {"imported": len(body)} if self.server.status == 200 else {"title": "the log is full"}
+        answer = (
+            {"imported": len(body)}
+            if self.server.status == 200
+            else {"title": "Not ready", "detail": "the disk is full"}
+        )
         self.send_response(self.server.status)
         self.end_headers()
         self.wfile.write(json.dumps(answer).encode())
@@ -144,14 +148,14 @@ def test_stock_import_hands_all_products_to_the_running_worker(worker: Worker, p
     assert (result.exit_code, result.output) == (0, "2 products imported\n")
     [sent] = worker.imported
     assert sent[0] == {
-        "product_id": "product_aceite_picual",
+        "productId": "product_aceite_picual",
         "name": "Aceite Picual",
         "category": "aceite",
-        "artisan_id": "artisan_1",
-        "on_hand": 50,
+        "artisanId": "artisan_1",
+        "onHand": 50,
         "threshold": 10,
     }
-    assert [product["product_id"] for product in sent] == ["product_aceite_picual", "product_queso_cabra"]
+    assert [product["productId"] for product in sent] == ["product_aceite_picual", "product_queso_cabra"]
 
 
 def test_one_bad_line_and_nothing_is_sent(worker: Worker, products: Path) -> None:
@@ -166,8 +170,7 @@ def test_what_the_worker_refuses_is_told(worker: Worker, products: Path) -> None
     worker.status = 503
     result = a4co("stock", "import", str(products))
     assert result.exit_code == 1
-    assert "answered 503" in result.output
-    assert "the log is full" in result.output
+    assert result.output.endswith("answered 503: Not ready: the disk is full\n")
 
 
 def test_without_a_worker_stock_import_says_how_to_start_one(

@@ -59,6 +59,7 @@ def test_a_json_file_is_a_list_of_products() -> None:
         ("oil,Oil,aceite,a1,1.5,1", "on_hand must be a whole number from 0, not '1.5'"),
         ("oil,Oil,aceite,a1,²,1", "on_hand must be a whole number from 0, not '²'"),
         ("oil,Oil,aceite,a1,9999999999999,1", "on_hand must be a whole number from 0, not '9999999999999'"),
+        (f"oil,{'O' * 201},aceite,a1,1,1", "name is longer than 200 characters"),
         ("oil,Oil,aceite,a1,,1", "on_hand is missing"),
         ("oil,Oil,aceite,a1,5", "threshold is missing"),
         (",Oil,aceite,a1,5,1", "product_id is missing"),
