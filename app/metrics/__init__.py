@@ -5,7 +5,7 @@ their bounds, and nothing else: no order or product id is ever a label, and an u
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -39,6 +39,7 @@ class Metrics:
         registry: CollectorRegistry | None = None,
         subjects: Collection[str] = SUBJECTS,
     ) -> None:
+        disable_created_metrics()  # a second series for each counter, which nobody asks for
         self.registry = registry or CollectorRegistry()
         labels = EventLabels(subjects)
         self._published = ByEvent("events_published", "Events published on NATS", labels, self.registry)

@@ -1,0 +1,189 @@
+"""Orders over HTTP: where each saga stands and how it came there. Decides nothing about orders."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response
+
+from app.domain.messages import Money
+from app.domain.rows import OrderSaga, SagaState
+from app.web.answers import Answer, iso, iso_or_none, json_answer, says
+from app.web.pages import page
+from app.web.problems import NotReadyError, ProblemError
+from app.web.views import Views
+
+
+class OrderSummary(Answer, frozen=True, kw_only=True):
+    """One order in a list. deadline: the next moment the saga acts by itself; attention: why a person should look."""
+
+    order_id: str
+    state: SagaState
+    customer_id: str
+    total: Money
+    currency: str
+    units: int
+    created_at: str
+    updated_at: str
+    deadline: str | None
+    cancel_reason: str | None
+    attention: str | None
+
+
+class OrderLine(Answer, frozen=True, kw_only=True):
+    """One line of the order, as it came."""
+
+    product_id: str
+    product_name: str | None
+    artisan_id: str | None
+    quantity: int
+    unit_price: Money
+
+
+class OrderProduct(Answer, frozen=True, kw_only=True):
+    """What stock said of one product of the order, lines summed. status: asked, held, refused, released, committed."""
+
+    product_id: str
+    quantity: int
+    status: str
+    remaining: int | None
+
+
+class OrderPayment(Answer, frozen=True, kw_only=True):
+    """One payment that succeeded."""
+
+    payment_id: str
+    amount: Money
+    refund_requested: bool
+
+
+class TimelineStep(Answer, frozen=True, kw_only=True):
+    """One thing that happened. direction: in (arrived) or out (sent)."""
+
+    at: str
+    what: str
+    direction: str
+    detail: str
+    event_id: str
+
+
+class Order(OrderSummary, frozen=True, kw_only=True):
+    """One order with its lines, reservations, payments and timeline."""
+
+    dialect: str
+    customer_email: str | None
+    correlation_id: str | None
+    lines: list[OrderLine]
+    products: list[OrderProduct]
+    reserved_until: str | None
+    payment_attempts: int
+    payment_reference: str | None
+    payments: list[OrderPayment]
+    cancelled_by: str | None
+    mail_attempts: int
+    parked_facts: int
+    timeline: list[TimelineStep]
+    as_of: str
+
+
+class OrderPage(Answer, frozen=True, kw_only=True):
+    """Orders in the order of their ids, and how many stand in each state. nextCursor is null on the last page."""
+
+    items: list[OrderSummary]
+    next_cursor: str | None
+    states: dict[str, int]
+    as_of: str
+
+
+ANSWERS = (Order, OrderPage)
+
+
+def order_routes(views: Views) -> APIRouter:
+    """The endpoints under /api/orders."""
+    router = APIRouter(tags=["orders"], default_response_class=Response)
+
+    @router.get("/api/orders", responses=says(OrderPage, 400))
+    async def list_orders(
+        state: SagaState | None = None,
+        limit: Annotated[int, Query(ge=1, le=500)] = 50,
+        cursor: Annotated[str | None, Query(max_length=400)] = None,
+    ) -> Response:
+        """List orders, all of them or those in one state."""
+        found = await page(
+            views.order_sagas, cursor=cursor, limit=limit, wanted=lambda saga: state is None or saga.state is state
+        )
+        answer = OrderPage(
+            items=[OrderSummary(**_summary(saga)) for saga in found.rows],
+            next_cursor=found.cursor,
+            states=views.metrics.orders_by_state(),
+            as_of=iso(views.clock()),
+        )
+        return json_answer(answer)
+
+    @router.get("/api/orders/{orderId}", responses=says(Order, 404, 503))
+    async def get_order(order_id: Annotated[str, Path(alias="orderId", max_length=200)]) -> Response:
+        """Show one order with its timeline."""
+        saga = views.order_sagas.get(order_id)
+        if saga is None:
+            ready, reasons = views.ready()
+            if not ready:
+                raise NotReadyError(reasons)
+            raise ProblemError("unknown-order", f"There is no order {order_id}.")
+        return json_answer(_order(saga))
+
+    return router
+
+
+def _summary(saga: OrderSaga) -> dict[str, Any]:
+    return {
+        "order_id": saga.order_id,
+        "state": saga.state,
+        "customer_id": saga.customer_id,
+        "total": saga.total,
+        "currency": saga.currency,
+        "units": sum(line.quantity for line in saga.lines),
+        "created_at": iso(saga.created_at),
+        "updated_at": iso(saga.updated_at),
+        "deadline": iso_or_none(saga.deadline),
+        "cancel_reason": saga.cancel_reason,
+        "attention": saga.attention,
+    }
+
+
+def _order(saga: OrderSaga) -> Order:
+    return Order(
+        **_summary(saga),
+        dialect=saga.dialect,
+        customer_email=saga.customer_email,
+        correlation_id=saga.correlation_id,
+        lines=[
+            OrderLine(
+                product_id=line.product_id,
+                product_name=line.product_name,
+                artisan_id=line.artisan_id,
+                quantity=line.quantity,
+                unit_price=line.unit_price,
+            )
+            for line in saga.lines
+        ],
+        products=[
+            OrderProduct(product_id=product, quantity=held.quantity, status=held.status, remaining=held.remaining)
+            for product, held in saga.products.items()
+        ],
+        reserved_until=iso_or_none(saga.reserved_until),
+        payment_attempts=saga.attempt,
+        payment_reference=saga.payment_reference,
+        payments=[
+            OrderPayment(payment_id=payment, amount=amount, refund_requested=payment in saga.refunds)
+            for payment, amount in saga.paid.items()
+        ],
+        cancelled_by=saga.cancelled_by,
+        mail_attempts=saga.mail_attempt,
+        parked_facts=len(saga.parked),
+        timeline=[
+            TimelineStep(
+                at=iso(step.at), what=step.what, direction=step.direction, detail=step.detail, event_id=step.event_id
+            )
+            for step in saga.timeline
+        ],
+        as_of=iso(saga.updated_at),
+    )

@@ -1,0 +1,40 @@
+"""What the web needs of the application: tables to read, and callbacks. It never writes a table."""
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from app.domain.rows import OrderSaga, Stock
+from app.metrics import Metrics
+from app.stock_file import Product
+
+Row_co = TypeVar("Row_co", covariant=True)
+
+
+class ReadTable(Protocol[Row_co]):
+    """The reading side of a table: committed rows, `items` a snapshot in the order of keys."""
+
+    def get(self, key: str) -> Row_co | None: ...
+    def items(self) -> Iterator[tuple[str, Row_co]]: ...
+    def count(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Views:
+    """Everything that the endpoints answer from.
+
+    `ready` tells whether the tables are complete, and why not ({"tables": "2 partitions recovering"}). `checks` gives
+    {"nats": {"status": "healthy" | "degraded" | "unhealthy", ...}, "database": {...}, ...}; "memory" is added when it
+    is missing. `import_stock` takes the whole list or raises; it returns when the lines are on disk. `clock` gives
+    seconds since the epoch, UTC. `memory_limit` is in bytes.
+    """
+
+    order_sagas: ReadTable[OrderSaga]
+    inventory: ReadTable[Stock]
+    metrics: Metrics
+    ready: Callable[[], tuple[bool, Mapping[str, Any]]]
+    checks: Callable[[], Mapping[str, Mapping[str, Any]]]
+    import_stock: Callable[[list[Product]], Awaitable[int]]
+    clock: Callable[[], float]
+    service: str = "a4co-streams"
+    memory_limit: int = 512 * 1024 * 1024

@@ -1,0 +1,636 @@
+"""The HTTP face over plain tables in memory: what services, operators and Prometheus are told."""
+
+import json
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import httpx
+import msgspec
+import pytest
+
+from app.domain.messages import Line
+from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
+from app.metrics import Metrics
+from app.stock_file import Product
+from app.web.api import create_api
+from app.web.pages import page
+from app.web.views import Views
+
+Row = TypeVar("Row")
+
+NOON = 1_795_521_600.0  # 2026-11-24T12:00:00Z
+JSON = {"content-type": "application/json; charset=utf-8"}
+NOON_ISO = "2026-11-24T12:00:00.000Z"
+
+
+class MemoryTable(Generic[Row]):
+    """A table's reading side over a dict."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows: dict[str, Row] = {}
+
+    def get(self, key: str) -> Row | None:
+        return self.rows.get(key)
+
+    def items(self) -> Iterator[tuple[str, Row]]:
+        return iter(sorted(self.rows.items()))
+
+    def count(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class Shop:
+    """A worker's tables and callbacks, as a test sets them."""
+
+    order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable("order_sagas"))
+    inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable("inventory"))
+    metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
+    not_ready: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
+    )
+    imports: list[list[Product]] = field(default_factory=list)
+
+    def put(self, *rows: OrderSaga | Stock) -> None:
+        for row in rows:
+            if isinstance(row, Stock):
+                self.metrics.row_changed("inventory", self.inventory.get(row.product_id), row)
+                self.inventory.rows[row.product_id] = row
+            else:
+                self.metrics.row_changed("order_sagas", self.order_sagas.get(row.order_id), row)
+                self.order_sagas.rows[row.order_id] = row
+
+    async def import_stock(self, lines: list[Product]) -> int:
+        self.imports.append(lines)
+        return len(lines)
+
+    def views(self) -> Views:
+        return Views(
+            order_sagas=self.order_sagas,
+            inventory=self.inventory,
+            metrics=self.metrics,
+            ready=lambda: (not self.not_ready, self.not_ready),
+            checks=lambda: self.checks,
+            import_stock=self.import_stock,
+            clock=lambda: NOON,
+        )
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+async def web(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(create_api(shop.views()), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
+        yield client
+
+
+def cheese(**changes: Any) -> Stock:
+    stock = Stock(
+        product_id="product_queso_cabra",
+        name="Queso de cabra",
+        category="quesos",
+        artisan_id="artisan_sierra",
+        on_hand=25,
+        threshold=5,
+        holds={"order-1": Hold(2, NOON + 1800), "order-2": Hold(3, NOON + 60)},
+        updated_at=NOON,
+    )
+    return msgspec.structs.replace(stock, **changes)
+
+
+def order(order_id: str = "order-1", state: SagaState = SagaState.AWAITING_PAYMENT, **changes: Any) -> OrderSaga:
+    saga = OrderSaga(
+        order_id=order_id,
+        state=state,
+        customer_id="customer_123",
+        customer_email="cliente@jaen.com",
+        lines=(Line("product_queso_cabra", 2, 12.5, "Queso de cabra", "artisan_sierra"),),
+        total=25,
+        created_at=NOON - 10,
+        updated_at=NOON,
+        products={"product_queso_cabra": Held(2, "held", 23)},
+        reserved_until=NOON + 1800,
+        attempt=1,
+        deadline=NOON + 900,
+        timeline=(Step(NOON - 10, "order.created", "in", event_id="e-1"), Step(NOON, "Reserve", "out")),
+    )
+    return msgspec.structs.replace(saga, **changes)
+
+
+def assert_problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    problem: dict[str, Any] = response.json()
+    assert problem["type"] == f"/docs#{kind}"
+    assert problem["status"] == status
+    assert problem["instance"] == response.request.url.path
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+# ---- the order service's check -------------------------------------------------------------------------
+
+
+async def test_check_says_how_many_units_can_be_sold(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(cheese())
+    response = await web.get("/api/inventory/check/product_queso_cabra")
+    assert response.status_code == 200
+    assert response.json() == {"productId": "product_queso_cabra", "available": 20, "asOf": NOON_ISO}
+
+
+@pytest.mark.parametrize(("quantity", "sufficient"), [(20, True), (21, False)])
+async def test_check_with_a_quantity_says_whether_it_is_enough(
+    shop: Shop, web: httpx.AsyncClient, quantity: int, sufficient: bool
+) -> None:
+    shop.put(cheese())
+    response = await web.get("/api/inventory/check/product_queso_cabra", params={"quantity": quantity})
+    assert response.json()["quantity"] == quantity
+    assert response.json()["sufficient"] is sufficient
+
+
+async def test_unknown_product_is_a_404_problem_and_not_zero_units(web: httpx.AsyncClient) -> None:
+    problem = assert_problem(await web.get("/api/inventory/check/product_unicornio"), 404, "unknown-product")
+    assert "product_unicornio" in problem["detail"]
+    assert_problem(await web.get("/api/inventory/product_unicornio"), 404, "unknown-product")
+
+
+async def test_while_tables_are_rebuilt_a_missing_row_is_503_and_not_404(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(cheese())
+    shop.not_ready = {"tables": "recovering"}
+    for path in ("/api/inventory/check/product_unicornio", "/api/orders/order-1"):
+        response = await web.get(path)
+        assert assert_problem(response, 503, "not-ready")["reasons"] == {"tables": "recovering"}
+        assert int(response.headers["retry-after"]) > 0
+    assert (await web.get("/api/inventory/check/product_queso_cabra")).status_code == 200
+
+
+# ---- inventory -----------------------------------------------------------------------------------------
+
+
+async def test_a_product_shows_its_holds_and_when_they_expire(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(cheese(last_restocked=NOON - 3600))
+    assert (await web.get("/api/inventory/product_queso_cabra")).json() == {
+        "productId": "product_queso_cabra",
+        "name": "Queso de cabra",
+        "category": "quesos",
+        "artisanId": "artisan_sierra",
+        "onHand": 25,
+        "reserved": 5,
+        "available": 20,
+        "threshold": 5,
+        "low": False,
+        "asOf": NOON_ISO,
+        "lastRestocked": "2026-11-24T11:00:00.000Z",
+        "holds": [
+            {"orderId": "order-1", "quantity": 2, "expiresAt": "2026-11-24T12:30:00.000Z"},
+            {"orderId": "order-2", "quantity": 3, "expiresAt": "2026-11-24T12:01:00.000Z"},
+        ],
+    }
+
+
+async def test_products_can_be_listed_by_low(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(cheese(product_id="miel", low=True), cheese(product_id="aceite"), cheese(product_id="jamon", low=True))
+
+    async def listed(**params: str) -> list[str]:
+        answer = (await web.get("/api/inventory", params=params)).json()
+        assert answer["asOf"] == NOON_ISO
+        assert answer["nextCursor"] is None
+        return [item["productId"] for item in answer["items"]]
+
+    assert await listed() == ["aceite", "jamon", "miel"]
+    assert await listed(low="true") == ["jamon", "miel"]
+    assert await listed(low="false") == ["aceite"]
+
+
+# ---- pages ---------------------------------------------------------------------------------------------
+
+
+async def pages_of(web: httpx.AsyncClient, path: str, **params: str) -> list[list[str]]:
+    """The ids of every page, until there is no cursor."""
+    pages = []
+    for _ in range(100):
+        answer = (await web.get(path, params=params)).json()
+        pages.append([item.get("orderId") or item["productId"] for item in answer["items"]])
+        if answer["nextCursor"] is None:
+            return pages
+        params["cursor"] = answer["nextCursor"]
+    raise AssertionError("the cursor leads nowhere")
+
+
+async def test_pages_have_every_order_once_and_the_last_one_is_not_empty(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(*(order(f"pedido-ñ/{number}") for number in range(6)))
+    pages = await pages_of(web, "/api/orders", limit="2")
+    assert pages == [[f"pedido-ñ/{number}" for number in pair] for pair in ((0, 1), (2, 3), (4, 5))]
+
+
+async def test_pages_of_one_state_have_only_its_orders(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(*(order(f"order-{n}", SagaState.CLOSED if n % 3 else SagaState.CONFIRMED) for n in range(9)))
+    pages = await pages_of(web, "/api/orders", state="confirmed", limit="2")
+    assert pages == [["order-0", "order-3"], ["order-6"]]
+
+
+async def test_an_order_that_arrives_between_two_pages_shifts_nothing(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(order("b"), order("d"), order("f"))
+    first = (await web.get("/api/orders", params={"limit": 2})).json()
+    shop.put(order("a"), order("e"))
+    second = (await web.get("/api/orders", params={"limit": 2, "cursor": first["nextCursor"]})).json()
+    assert [item["orderId"] for item in second["items"]] == ["e", "f"]
+
+
+async def test_a_filter_looks_at_a_bounded_number_of_rows_and_goes_on_by_the_cursor() -> None:
+    table: MemoryTable[int] = MemoryTable("numbers")
+    table.rows = {f"{number:04}": number for number in range(1000)}
+    found: list[int] = []
+    cursor, calls = None, 0
+    while calls == 0 or cursor is not None:
+        got = await page(table, cursor=cursor, limit=5, wanted=lambda number: number % 400 == 399, scanned=300)
+        cursor, found, calls = got.cursor, found + got.rows, calls + 1
+    assert found == [399, 799]
+    assert calls == 4
+
+
+@pytest.mark.parametrize("cursor", ["%%%", "a", "_w", "ñ"])
+async def test_a_cursor_that_is_not_ours_is_refused(web: httpx.AsyncClient, cursor: str) -> None:
+    assert_problem(await web.get("/api/orders", params={"cursor": cursor}), 400, "invalid-cursor")
+
+
+# ---- orders --------------------------------------------------------------------------------------------
+
+
+async def test_a_list_of_orders_has_summaries_and_counts_per_state(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(order("order-1"), order("order-2", SagaState.COMPLETED, deadline=None), order("order-3"))
+    answer = (await web.get("/api/orders", params={"state": "awaiting_payment", "limit": 1})).json()
+    assert answer["items"] == [
+        {
+            "orderId": "order-1",
+            "state": "awaiting_payment",
+            "customerId": "customer_123",
+            "total": 25,
+            "currency": "EUR",
+            "units": 2,
+            "createdAt": "2026-11-24T11:59:50.000Z",
+            "updatedAt": NOON_ISO,
+            "deadline": "2026-11-24T12:15:00.000Z",
+            "cancelReason": None,
+            "attention": None,
+        }
+    ]
+    assert answer["states"] == {state.value: 0 for state in SagaState} | {"awaiting_payment": 2, "completed": 1}
+
+
+async def test_an_order_shows_how_it_came_to_where_it_stands(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(order(paid={"payment-1": 25, "payment-2": 25}, refunds=("payment-2",), payment_reference="txn-1"))
+    answer = (await web.get("/api/orders/order-1")).json()
+    assert answer["state"] == "awaiting_payment"
+    assert answer["customerEmail"] == "cliente@jaen.com"
+    assert answer["lines"][0]["unitPrice"] == 12.5
+    assert answer["products"] == [
+        {"productId": "product_queso_cabra", "quantity": 2, "status": "held", "remaining": 23}
+    ]
+    assert answer["payments"] == [
+        {"paymentId": "payment-1", "amount": 25, "refundRequested": False},
+        {"paymentId": "payment-2", "amount": 25, "refundRequested": True},
+    ]
+    assert answer["timeline"] == [
+        {
+            "at": "2026-11-24T11:59:50.000Z",
+            "what": "order.created",
+            "direction": "in",
+            "detail": "",
+            "eventId": "e-1",
+        },
+        {"at": NOON_ISO, "what": "Reserve", "direction": "out", "detail": "", "eventId": ""},
+    ]
+    assert answer["reservedUntil"] == "2026-11-24T12:30:00.000Z"
+    assert answer["asOf"] == NOON_ISO
+    assert "seen" not in answer
+
+
+async def test_unknown_order_is_a_404_problem(web: httpx.AsyncClient) -> None:
+    assert_problem(await web.get("/api/orders/order-404"), 404, "unknown-order")
+
+
+# ---- import --------------------------------------------------------------------------------------------
+
+
+def product_line(**changes: Any) -> dict[str, Any]:
+    line = {
+        "productId": "product_miel_azahar",
+        "name": "Miel de azahar",
+        "category": "mieles",
+        "artisanId": "artisan_colmena",
+        "onHand": 100,
+        "threshold": 10,
+    }
+    return {key: value for key, value in (line | changes).items() if value is not ...}
+
+
+async def test_an_import_hands_over_the_whole_list(shop: Shop, web: httpx.AsyncClient) -> None:
+    body = [product_line(), product_line(productId="product_queso_cabra", onHand=25)]
+    response = await web.post("/api/stock/import", json=body)
+    assert response.status_code == 200
+    assert response.json() == {"imported": 2, "asOf": NOON_ISO}
+    (lines,) = shop.imports
+    assert [(line.product_id, line.on_hand) for line in lines] == [
+        ("product_miel_azahar", 100),
+        ("product_queso_cabra", 25),
+    ]
+
+
+async def test_an_import_takes_the_names_of_a_stock_file_too(shop: Shop, web: httpx.AsyncClient) -> None:
+    product = Product("product_miel_azahar", "Miel de azahar", "mieles", "artisan_colmena", 100, 10)
+    assert (await web.post("/api/stock/import", content=msgspec.json.encode([product]), headers=JSON)).json()[
+        "imported"
+    ] == 1
+    await web.post("/api/stock/import", json=[product_line()])
+    assert shop.imports == [[product], [product]]
+
+
+async def test_one_bad_line_and_nothing_is_imported(shop: Shop, web: httpx.AsyncClient) -> None:
+    body = [
+        product_line(),
+        product_line(productId="b", onHand=-1),
+        product_line(productId="c", threshold=...),
+        product_line(productId="d", onHand=True),
+        product_line(productId="e", onHand=1.5),
+        product_line(productId=""),
+        product_line(productId="f", colour="red"),
+        product_line(),
+        "aceite",
+    ]
+    problem = assert_problem(await web.post("/api/stock/import", json=body), 422, "invalid-stock")
+    assert [error["line"] for error in problem["errors"]] == [2, 3, 4, 5, 6, 7, 8, 9]
+    causes = dict(zip(range(2, 10), (error["cause"] for error in problem["errors"]), strict=True))
+    assert "onHand" in causes[2]
+    assert "threshold" in causes[3]
+    assert "colour" in causes[7]
+    assert "product_miel_azahar" in causes[8]
+    assert shop.imports == []
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"{}", b"3", b'["\xff"]', b"[" * 100_000, b"[1e999]"])
+async def test_a_body_that_is_no_list_is_refused(shop: Shop, web: httpx.AsyncClient, body: bytes) -> None:
+    response = await web.post("/api/stock/import", content=body, headers=JSON)
+    assert_problem(response, 422, "invalid-stock")
+    assert shop.imports == []
+
+
+async def test_only_json_of_at_most_a_mebibyte_is_read(shop: Shop, web: httpx.AsyncClient) -> None:
+    form = await web.post("/api/stock/import", data={"productId": "x"})
+    assert_problem(form, 415, "not-json")
+    long = json.dumps([product_line(name="m" * 100)]).encode()
+    fits = await web.post("/api/stock/import", content=long.ljust(1024 * 1024), headers=JSON)
+    assert fits.status_code == 200
+    large = await web.post("/api/stock/import", content=long.ljust(1024 * 1024 + 1), headers=JSON)
+    assert_problem(large, 413, "body-too-large")
+    assert len(shop.imports) == 1
+
+
+# ---- errors and headers --------------------------------------------------------------------------------
+
+
+async def test_what_is_not_there_is_a_problem_too(web: httpx.AsyncClient) -> None:
+    assert_problem(await web.get("/api/nada"), 404, "no-such-page")
+    assert_problem(await web.get("/api/orders/"), 404, "no-such-page")
+    response = await web.delete("/api/orders")
+    assert_problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"),
+    [
+        ("/api/orders?limit=0", "limit"),
+        ("/api/orders?limit=501", "limit"),
+        ("/api/orders?state=lost", "state"),
+        ("/api/inventory?low=perhaps", "low"),
+        ("/api/inventory/check/miel?quantity=0", "quantity"),
+        ("/api/inventory/check/miel?quantity=1.5", "quantity"),
+    ],
+)
+async def test_a_wrong_parameter_is_named(web: httpx.AsyncClient, path: str, parameter: str) -> None:
+    problem = assert_problem(await web.get(path), 422, "invalid-request")
+    assert [error["parameter"] for error in problem["errors"]] == [parameter]
+    assert problem["errors"][0]["cause"]
+
+
+async def test_a_failure_of_ours_tells_nothing_of_the_inside(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.inventory.rows["broken"] = "not a row"  # type: ignore[assignment]
+    response = await web.get("/api/inventory/broken")
+    assert_problem(response, 500, "internal-error")
+    assert "Attribute" not in response.text
+    assert response.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("path", ["/health", "/docs", "/metrics", "/api/orders", "/api/nada"])
+async def test_every_answer_has_the_security_headers(web: httpx.AsyncClient, path: str) -> None:
+    headers = (await web.get(path)).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "default-src 'self'" in headers["content-security-policy"]
+
+
+# ---- health --------------------------------------------------------------------------------------------
+
+
+async def test_health_has_the_shape_that_the_marketplace_knows(web: httpx.AsyncClient) -> None:
+    response = await web.get("/health")
+    assert response.status_code == 200
+    answer = response.json()
+    assert set(answer) == {"service", "status", "timestamp", "checks"}
+    assert (answer["service"], answer["status"], answer["timestamp"]) == ("a4co-streams", "healthy", NOON_ISO)
+    assert set(answer["checks"]) == {"nats", "database", "memory"}
+    assert answer["checks"]["memory"]["residentBytes"] > 1_000_000
+
+
+@pytest.mark.parametrize(
+    ("nats", "database", "expected"),
+    [
+        ("degraded", "healthy", (200, "degraded")),
+        ("degraded", "unhealthy", (503, "unhealthy")),
+        ("unhealthy", "healthy", (503, "unhealthy")),
+    ],
+)
+async def test_health_is_as_good_as_the_worst_check(
+    shop: Shop, web: httpx.AsyncClient, nats: str, database: str, expected: tuple[int, str]
+) -> None:
+    shop.checks = {"nats": {"status": nats}, "database": {"status": database}}
+    response = await web.get("/health")
+    assert (response.status_code, response.json()["status"]) == expected
+    assert response.json()["checks"]["nats"] == {"status": nats}
+
+
+async def test_ready_or_when_to_come_back_and_why(shop: Shop, web: httpx.AsyncClient) -> None:
+    assert (await web.get("/ready")).json() == {"ready": True}
+    shop.not_ready = {"inventory": "2 partitions recovering"}
+    response = await web.get("/ready")
+    problem = assert_problem(response, 503, "not-ready")
+    assert problem["ready"] is False
+    assert problem["reasons"] == {"inventory": "2 partitions recovering"}
+    assert int(response.headers["retry-after"]) > 0
+
+
+# ---- documents -----------------------------------------------------------------------------------------
+
+PATHS = {
+    "/api/inventory",
+    "/api/inventory/check/{productId}",
+    "/api/inventory/{productId}",
+    "/api/orders",
+    "/api/orders/{orderId}",
+    "/api/stock/import",
+    "/health",
+    "/metrics",
+    "/ready",
+}
+
+
+async def test_openapi_lists_every_path_and_every_reference_in_it_leads_somewhere(web: httpx.AsyncClient) -> None:
+    response = await web.get("/openapi.json")
+    document = response.json()
+    assert set(document["paths"]) == PATHS
+    defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    used = {part.split('"')[0] for part in response.text.replace(" ", "").split('"$ref":"')[1:]}
+    assert used
+    assert used <= defined
+    parameters = document["paths"]["/api/orders/{orderId}"]["get"]["parameters"]
+    assert [parameter["name"] for parameter in parameters] == ["orderId"]
+
+
+async def test_docs_list_every_operation_and_load_nothing_from_elsewhere(web: httpx.AsyncClient) -> None:
+    page_text = (await web.get("/docs")).text
+    for path in PATHS:
+        assert path in page_text
+    assert "://" not in page_text
+    assert "<script" not in page_text
+    assert "<style" not in page_text  # the CSP would refuse it
+    assert (await web.get("/docs.css")).headers["content-type"].startswith("text/css")
+
+
+async def test_the_type_of_a_problem_leads_to_its_line_in_the_docs(web: httpx.AsyncClient) -> None:
+    path, anchor = (await web.get("/api/nada")).json()["type"].split("#")
+    assert f'id="{anchor}"' in (await web.get(path)).text
+
+
+# ---- metrics -------------------------------------------------------------------------------------------
+
+NAMES = set(
+    """
+events_published_total events_processed_total events_processing_time_seconds events_failed_total saga_started_total
+saga_completed_total saga_compensations_total saga_active saga_duration_seconds inventory_reservations_active
+inventory_reservations_expired_total payments_processed_total orders_by_state timers_due oversold dead_letters_total
+bridge_mirrored_total bridge_published_total bridge_lag bridge_gap_total log_commits_total log_commit_seconds
+process_resident_memory_bytes
+""".split()  # noqa: SIM905 - more readable than a list
+)
+
+
+async def test_metrics_have_every_name_from_the_start(web: httpx.AsyncClient) -> None:
+    response = await web.get("/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    told = {line.split()[2] for line in response.text.splitlines() if line.startswith("# TYPE")}
+    assert told >= NAMES
+    assert "oversold 0.0" in response.text
+
+
+async def test_metrics_of_events_have_bounded_labels(shop: Shop, web: httpx.AsyncClient) -> None:
+    metrics = shop.metrics
+    metrics.published("order.confirmed", "OrderConfirmedEvent")
+    metrics.processed("orders", "applied", 0.002, "order.created", "OrderCreatedEvent")
+    metrics.processed_many("orders", "duplicate", 7)
+    metrics.took("order.created", "OrderCreatedEvent", 0.02, 9)
+    for number in range(1000):
+        metrics.failed(f"evil.{number}", "Evil")
+        metrics.failed("order.created", f"Evil{number}")
+        metrics.took("order.created", f"Evil{number}", 0.1)
+        metrics.dead_lettered("orders", f"reason {number}")
+    created = {"subject": "order.created", "eventType": "OrderCreatedEvent"}
+    assert shop.metric("events_published_total", subject="order.confirmed", eventType="OrderConfirmedEvent") == 1
+    assert shop.metric("events_processed_total", topic="orders", outcome="applied") == 1
+    assert shop.metric("events_processed_total", topic="orders", outcome="duplicate") == 7
+    assert shop.metric("events_processing_time_seconds_bucket", le="0.0025", **created) == 1
+    assert shop.metric("events_processing_time_seconds_count", **created) == 10
+    assert shop.metric("events_processing_time_seconds_sum", **created) == pytest.approx(0.182)
+    assert shop.metric("events_failed_total", subject="other", eventType="other") == 1000
+    assert len((await web.get("/metrics")).text.splitlines()) < 400
+
+
+async def test_metrics_follow_a_saga_from_its_order_to_its_end(shop: Shop) -> None:
+    shop.put(order(state=SagaState.RESERVING), order("order-2", SagaState.PARKED))
+    assert shop.metric("saga_started_total") == 1
+    assert shop.metric("saga_active") == 1
+    shop.put(order(deadline=NOON - 1))
+    assert shop.metric("timers_due") == 1
+    shop.put(order(state=SagaState.CONFIRMED, paid={"payment-1": 25}, deadline=None))
+    shop.put(order(state=SagaState.COMPLETED, paid={"payment-1": 25}, deadline=None, updated_at=NOON + 20))
+    shop.put(order(state=SagaState.COMPLETED, paid={"payment-1": 25}, deadline=None, updated_at=NOON + 99))
+    assert shop.metric("saga_started_total") == 1
+    assert shop.metric("saga_active") == 0
+    assert shop.metric("timers_due") == 0
+    assert shop.metric("saga_completed_total", outcome="completed") == 1
+    assert shop.metric("saga_completed_total", outcome="cancelled") == 0
+    assert shop.metric("saga_duration_seconds_sum") == 30
+    assert shop.metric("payments_processed_total", status="succeeded") == 1
+    assert shop.metric("orders_by_state", state="completed") == 1
+    assert shop.metric("saga_compensations_total") == 0
+
+
+async def test_metrics_count_what_a_cancelled_order_undoes(shop: Shop) -> None:
+    failed = Step(NOON, "payment.failed", "in", event_id="e-2")
+    shop.put(order())
+    shop.put(order(state=SagaState.PAYMENT_RETRY, timeline=(*order().timeline, failed)))
+    again = (order().timeline[1], failed, msgspec.structs.replace(failed, event_id="e-3"))  # bounded: the oldest left
+    released = {"product_queso_cabra": Held(2, "released")}
+    shop.put(order(state=SagaState.CANCELLED, timeline=again, products=released, deadline=None))
+    shop.put(order(state=SagaState.CLOSED, timeline=again, products=released, deadline=None))
+    assert shop.metric("payments_processed_total", status="failed") == 2
+    assert shop.metric("saga_compensations_total") == 1
+    assert shop.metric("saga_completed_total", outcome="cancelled") == 1
+
+
+async def test_metrics_count_holds_those_that_ran_out_and_units_oversold(shop: Shop) -> None:
+    shop.put(cheese())
+    assert shop.metric("inventory_reservations_active") == 2
+    shop.put(cheese(holds={"order-1": Hold(2, NOON + 1800)}, ended={"order-2": "released"}, updated_at=NOON + 60))
+    assert shop.metric("inventory_reservations_active") == 1
+    assert shop.metric("inventory_reservations_expired_total") == 1
+    shop.put(cheese(holds={}, on_hand=23, ended={"order-1": "released"}, updated_at=NOON + 70))
+    assert shop.metric("inventory_reservations_expired_total") == 1  # released before its time
+    assert shop.metric("oversold") == 0
+    shop.put(cheese(on_hand=3))
+    assert shop.metric("oversold") == 2
+
+
+async def test_metrics_are_right_again_after_a_restart(shop: Shop) -> None:
+    shop.put(order("order-1"), order("order-2", SagaState.CLOSED, deadline=None), cheese(low=True))
+    restarted = Metrics(lambda: NOON + 3600)
+    for _ in range(2):
+        restarted.rebuild("order_sagas", shop.order_sagas.items())
+        restarted.rebuild("inventory", shop.inventory.items())
+    assert restarted.orders_by_state()["awaiting_payment"] == 1
+    assert restarted.registry.get_sample_value("saga_active") == 1
+    assert restarted.registry.get_sample_value("timers_due") == 1
+    assert restarted.registry.get_sample_value("inventory_reservations_active") == 2
+    assert restarted.registry.get_sample_value("inventory_low_products") == 1
+    assert restarted.registry.get_sample_value("saga_started_total") == 0
+
+
+async def test_readings_of_others_are_taken_at_the_scrape(shop: Shop) -> None:
+    waiting = [3.0]
+    shop.metrics.watch("bridge_lag", lambda: waiting[0], "in")
+    waiting[0] = 5.0
+    assert shop.metric("bridge_lag", direction="in") == 5
+    with pytest.raises(KeyError):
+        shop.metrics.watch("no_such_gauge", lambda: 0.0)
