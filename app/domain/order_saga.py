@@ -153,7 +153,7 @@ def advance(saga: OrderSaga | None, message: Message, policy: Policy) -> Transit
     return Transition(saga, (), move) if isinstance(move, str) else _recorded(move, message, policy)
 
 
-def _decide(saga: OrderSaga, message: Message, policy: Policy) -> Move | str:  # noqa: C901 - the table, row by row
+def _decide(saga: OrderSaga, message: Message, policy: Policy) -> Move | str:
     """The table above. A word instead of a move: that is the outcome, and the row stays as it is."""
     state = saga.state
     match message:
