@@ -142,6 +142,11 @@ class EmbeddedLog:
         """Whether the file is held."""
         return self._sync is not None
 
+    def size(self) -> int:
+        """Bytes that the log takes on disk."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
     # ---- topics ----------------------------------------------------------------------------------------
 
     def declare(self, topic: str, partitions: int, compacted: bool = False) -> None:

@@ -148,8 +148,14 @@ class Engine:
         return {lane.name: lane.lag() for lane in self.lanes}
 
     def idle(self) -> bool:
-        """Whether nothing waits anywhere."""
-        return not any(lane.lag() for lane in self.lanes)
+        """Whether nothing waits anywhere: every record is done and no row is due."""
+        now = self._clock()
+        due = any(
+            deadline is not None and deadline <= now
+            for table in self.tables.values()
+            for deadline in (part.next_due() for part in table.partitions)
+        )
+        return not due and not any(lane.lag() for lane in self.lanes)
 
     async def _compact(self) -> None:
         while True:

@@ -1,0 +1,286 @@
+"""The composition root: read this first. Settings in, a running application out; every part is wired here and only here.
+
+`a4co worker` and `faust -A app.main worker` both run what `create_app` makes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import time
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import structlog
+from faust.contrib.asgi import serve_asgi
+from mode import Service
+
+from agents.notifications import Mailer, send_mails
+from agents.orders import advance_order_sagas
+from agents.stock import apply_stock_commands
+from app import logs, topics
+from app.domain.messages import StockImported
+from app.engine.embedded_log import EmbeddedLog
+from app.engine.engine import Application, Engine
+from app.engine.errors import EngineError
+from app.engine.lanes import Hooks
+from app.engine.open_logs import log_at
+from app.engine.records import Record, Send
+from app.metrics import Metrics
+from app.settings import Settings, SettingsError, load
+from app.web.api import create_api
+from app.web.stock_lines import StockLine
+from app.web.views import Views
+from bridge.counters import BridgeCounters
+from bridge.dead_letters import dead_letter
+from bridge.service import Bridge
+from tables.inventory import INVENTORY
+from tables.order_sagas import ORDER_SAGAS
+
+APP_ID = "a4co"
+"""The consumer group and the Faust app's id. Another id would begin at the topics' start."""
+
+logger = structlog.get_logger("a4co.main")
+
+
+class Marketplace:
+    """The whole application over one log: engine, bridge, metrics and what the web reads."""
+
+    def __init__(self, settings: Settings, log: EmbeddedLog, clock: Callable[[], float] = time.time) -> None:
+        self.log = log
+        self.metrics = Metrics(clock)
+        self.engine = Engine(self._application(settings), log, settings.data_dir / "tables", clock)
+        self.bridge = Bridge(
+            log,
+            settings.nats_servers,
+            stream=settings.nats_stream,
+            name=settings.service_name,
+            counters=BridgeCounters(on_event=self._bridged),
+        )
+        self.views = Views(
+            order_sagas=self.engine.tables[ORDER_SAGAS.name],
+            inventory=self.engine.tables[INVENTORY.name],
+            metrics=self.metrics,
+            ready=self.ready,
+            checks=self.checks,
+            import_stock=self.import_stock,
+            clock=clock,
+            service=settings.service_name,
+        )
+
+    def _application(self, settings: Settings) -> Application:
+        effects = [send_mails(Mailer(settings.smtp_url, settings.mail_from))] if settings.smtp_url else []
+        return Application(
+            name=APP_ID,
+            topics=topics.ALL,
+            reducers=(advance_order_sagas(settings.policy()), apply_stock_commands()),
+            effects=effects,
+            partitions=settings.partitions,
+            hooks=Hooks(
+                reject=self._reject,
+                processed=self._processed,
+                row_changed=self.metrics.row_changed,
+                row_loaded=self.metrics.row_loaded,
+            ),
+        )
+
+    # ---- running ---------------------------------------------------------------------------------------
+
+    async def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Recover the tables, then run agents and bridge. `on_failure` hears why it ended, if it ends by itself."""
+        self.log.on_failure = on_failure
+        self.engine.on_failure = on_failure
+        self.bridge.on_failure = on_failure
+        self.engine.open()
+        for lane in self.engine.lanes:
+            self.metrics.watch("events_lag", lane.lag, lane.name)
+        self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_in"]), "in")
+        self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_out"]), "out")
+        self.metrics.watch("log_size_bytes", self.log.size)
+        await self.engine.start()
+        await self.bridge.start()
+
+    async def stop(self) -> None:
+        """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
+        await self.bridge.stop()
+        await self.engine.stop()
+        self.log.close()
+
+    # ---- what the web asks -----------------------------------------------------------------------------
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the tables are complete and NATS answers, and if not, why."""
+        reasons: dict[str, Any] = {}
+        if not self.engine.progress.finished:
+            reasons["tables"] = f"{self.engine.progress.table} recovering, {self.engine.progress.percent} %"
+        if self.engine.failure is not None:
+            reasons["engine"] = str(self.engine.failure)
+        problem = self.bridge.status()["problem"]
+        if problem:
+            reasons["nats"] = problem
+        return not reasons, reasons
+
+    def checks(self) -> dict[str, dict[str, Any]]:
+        """The state of NATS and of the log, for /health. Without NATS the views are still answered: degraded."""
+        bridge = self.bridge.status()
+        failure = self.log.failure
+        return {
+            "nats": {"status": "degraded" if bridge["problem"] else "healthy", **bridge},
+            "database": {
+                "status": "unhealthy" if failure else "healthy",
+                "log": str(self.log.path),
+                "lag": self.engine.lag(),
+                **({"problem": str(failure)} if failure else {}),
+            },
+        }
+
+    async def import_stock(self, lines: list[StockLine]) -> int:
+        """Set the products, all or none; on disk when it returns. Returns how many."""
+        sends: list[Send] = []
+        for line in lines:
+            imported = StockImported(
+                event_id=str(uuid.uuid4()),
+                key=line.product_id,
+                at=self.views.clock(),
+                source="stock import",
+                on_hand=line.on_hand,
+                threshold=line.threshold,
+                name=line.name,
+                category=line.category,
+                artisan_id=line.artisan_id,
+            )
+            sends += topics.sends_of(imported)
+        await self.log.synced(await self.log.commit(sends))
+        return len(lines)
+
+    # ---- what engine and bridge tell -------------------------------------------------------------------
+
+    def _reject(self, record: Record, reason: str, error: str) -> list[Send]:
+        self.metrics.dead_lettered(record.topic, reason)
+        subject = (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
+        self.metrics.failed(subject)
+        logger.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason, error=error)
+        return dead_letter(record, reason, error)
+
+    def _processed(self, lane: str, outcomes: Counter[str], seconds: float) -> None:
+        del seconds
+        for outcome, number in outcomes.items():
+            self.metrics.processed_many(lane, outcome, number)
+
+    def _bridged(self, subject: str, outcome: str, seconds: float) -> None:
+        match outcome:
+            case "published":
+                self.metrics.published(subject)
+                self.metrics.bridge_published()
+            case "mirrored":
+                self.metrics.mirrored(subject.partition(".")[0])
+                self.metrics.took(subject, "", seconds)
+            case "dead-letter" | "rejected":
+                self.metrics.failed(subject)
+            case _:
+                pass
+
+
+# ---- the Faust application -----------------------------------------------------------------------------------
+
+
+class MarketplaceService(Service):
+    """Runs the marketplace as a service of the Faust worker."""
+
+    def __init__(self, marketplace: Marketplace, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._marketplace = marketplace
+        self._crashing: asyncio.Task[None] | None = None
+
+    async def on_start(self) -> None:
+        """Open and start everything."""
+        await self._marketplace.start(self._failed)
+
+    def _failed(self, error: BaseException) -> None:
+        if self._crashing is None:
+            self._crashing = asyncio.get_running_loop().create_task(self.crash(error))
+
+    async def on_stop(self) -> None:
+        """Stop in order."""
+        await self._marketplace.stop()
+
+
+class Boot(faust.app.base.BootStrategy):
+    """What a worker of this application starts: no consumer of Faust's own, the lanes read the log themselves."""
+
+    enable_kafka_consumer = False
+
+    def tables(self) -> list[Any]:
+        return []
+
+    def agents(self) -> list[Any]:
+        return []
+
+
+class App(faust.App):
+    """The Faust App with our boot order."""
+
+    BootStrategy = Boot
+
+
+def create_app(settings: Settings) -> faust.App:
+    """The Faust App: its log opened, its services and web server declared, nothing running yet.
+
+    Raises:
+        EngineError: the log is in use or can't be opened.
+    """
+    faust_app = App(
+        APP_ID,
+        broker=settings.broker,
+        store="memory://",
+        datadir=str(settings.data_dir / "faust"),
+        topic_partitions=settings.partitions,
+        topic_disable_leader=True,
+        web_bind=settings.web_host,
+        web_host=settings.web_host,
+        web_port=settings.web_port,
+        loghandlers=[],
+        logging_config={"version": 1, "disable_existing_loggers": False, "incremental": True},
+    )
+    marketplace = Marketplace(settings, log_at(settings.broker))
+    service = MarketplaceService(marketplace)
+    faust_app.service(service)  # type: ignore[arg-type] - an instance is taken as well
+    api = create_api(marketplace.views)
+    serve_asgi(
+        faust_app, api, host=settings.web_host, port=settings.web_port, access_log=False, timeout_graceful_shutdown=1
+    )
+    return faust_app
+
+
+def run_worker(settings: Settings) -> None:
+    """Run until a signal or a failure. Exits 0 after a signal, 1 with the cause after a failure."""
+    try:
+        faust_app = create_app(settings)
+    except EngineError as error:
+        sys.exit(f"a4co: {error}")
+    logger.info("worker starting", log=str(settings.log_path), web=f"http://{settings.web_host}:{settings.web_port}/")
+    worker = faust_app.Worker(quiet=True, loglevel=settings.log_level, redirect_stdouts=False)
+    try:
+        worker.execute_from_commandline()
+    except EngineError as error:
+        sys.exit(f"a4co: {error}")
+
+
+def __getattr__(name: str) -> faust.App:
+    """`app`, for `faust -A app.main`: made when asked for, so that importing this module opens nothing."""
+    if name not in ("app", "faust_app"):
+        raise AttributeError(name)
+    try:
+        settings = load()
+    except SettingsError as error:
+        sys.stderr.write(f"Error: {error}\n")
+        raise SystemExit(2) from None
+    logs.configure(settings)
+    with contextlib.suppress(EngineError):
+        globals()["app"] = globals()["faust_app"] = create_app(settings)
+        return globals()["app"]  # type: ignore[no-any-return]
+    raise SystemExit(1)

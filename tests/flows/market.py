@@ -1,0 +1,219 @@
+"""The marketplace of the flow tests: the real application over a real log, spoken to in the words of the saga.
+
+Facts go into the mirror topics exactly as the bridge puts them there; answers are read from `outbound`. The clock is
+the test's. Mails go to a real SMTP server on loopback.
+"""
+
+import itertools
+import json
+from email.message import Message as Mail
+from pathlib import Path
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Message as MailHandler
+
+from app import topics
+from app.domain.rows import OrderSaga, Stock
+from app.engine.embedded_log import EmbeddedLog
+from app.engine.records import Record, Send
+from app.main import Marketplace
+from app.settings import Settings
+from app.web.stock_lines import StockLine
+from bridge.routes import ROUTES
+from tests.waiting import wait_until
+
+NOW = 1_800_000_000.0
+IDS = itertools.count(1)
+
+
+class MailBox(MailHandler):
+    """Keeps what the application's mails say; refuses everything while `refusing` is an SMTP answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mails: list[Mail] = []
+        self.refusing = ""
+
+    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802 - aiosmtpd's name
+        if self.refusing:
+            return self.refusing
+        envelope.rcpt_tos.append(address)
+        return "250 OK"
+
+    def handle_message(self, message: Mail) -> None:
+        self.mails.append(message)
+
+
+class Market:
+    """One running application. Every method that says something waits until the application has dealt with it."""
+
+    def __init__(self, directory: Path, **settings: Any) -> None:
+        self.now = NOW
+        self.directory = directory
+        self.box = MailBox()
+        self._smtp = Controller(self.box, hostname="127.0.0.1", port=0, ready_timeout=10)
+        self._settings = settings
+        self._log: EmbeddedLog | None = None
+        self.failures: list[BaseException] = []
+
+    # ---- running ---------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        if self._smtp.server is None:
+            self._smtp.start()
+        port = self._smtp.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        given = {"data_dir": self.directory, "smtp_url": f"smtp://127.0.0.1:{port}", **self._settings}
+        settings = Settings(**given)
+        self._log = EmbeddedLog(settings.log_path, clock=lambda: self.now)
+        self._log.open()
+        self.application = Marketplace(settings, self._log, clock=lambda: self.now)
+        self.engine = self.application.engine
+        self.engine.on_failure = self.failures.append
+        self.engine.open()
+        await self.engine.start()
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+        self.log.close()
+
+    async def restart(self) -> None:
+        await self.stop()
+        await self.start()
+
+    def close(self) -> None:
+        self._smtp.stop()
+
+    @property
+    def log(self) -> EmbeddedLog:
+        assert self._log is not None
+        return self._log
+
+    async def settle(self) -> None:
+        await wait_until(lambda: bool(self.failures) or self.engine.idle(), within=10, what="the application to be idle")
+        assert not self.failures, self.failures
+
+    async def later(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        await self.settle()
+
+    # ---- saying ----------------------------------------------------------------------------------------
+
+    async def hear(self, subject: str, payload: bytes | dict[str, Any], key: str, *headers: tuple[str, bytes]) -> None:
+        """A message arrives on NATS and is mirrored."""
+        value = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        topic = ROUTES[subject].topic
+        await self.log.commit([Send(topic, key.encode(), value, (("a4co-subject", subject.encode()), *headers))])
+        await self.settle()
+
+    async def say(
+        self, subject: str, event_type: str, order: str, data: dict[str, Any], *, key: str = "", event_id: str = ""
+    ) -> str:
+        """A fact in dialect A. Returns its event id."""
+        event_id = event_id or f"event-{next(IDS)}"
+        envelope = {
+            "eventId": event_id,
+            "eventType": event_type,
+            "aggregateId": order,
+            "eventVersion": 1,
+            "occurredOn": "2027-01-15T08:00:00.000Z",
+            "eventData": data,
+            "metadata": {"eventId": event_id, "correlationId": f"c-{event_id}", "version": "1.0", "source": "test"},
+        }
+        await self.hear(subject, envelope, key or order)
+        return event_id
+
+    async def stock_is(self, **products: int) -> None:
+        """The shelf as it is, with a low-stock threshold of 0."""
+        await self.shelves([(product, on_hand, 0) for product, on_hand in products.items()])
+
+    async def shelves(self, products: list[tuple[str, int, int]]) -> None:
+        """(product, on hand, threshold) of each product."""
+        lines = [
+            StockLine(
+                product_id=product, name=product.title(), category="despensa", artisan_id="artisan-1",
+                on_hand=on_hand, threshold=threshold,
+            )
+            for product, on_hand, threshold in products
+        ]
+        await self.application.import_stock(lines)
+        await self.settle()
+
+    async def order(self, order: str, *lines: tuple[str, int], total: float = 25.0, event_id: str = "") -> str:
+        """A customer orders (product, quantity) lines."""
+        items = [
+            {"productId": product, "productName": product.title(), "quantity": quantity, "unitPrice": 12.5,
+             "artisanId": "artisan-1", "totalPrice": 12.5 * quantity}
+            for product, quantity in lines
+        ]
+        data = {
+            "customerId": "customer-1", "customerEmail": "cliente@jaen.example", "items": items, "totalAmount": total,
+            "currency": "EUR", "createdAt": "2027-01-15T08:00:00.000Z",
+            "deliveryAddress": {"street": "Calle Real 1", "city": "Jaén", "state": "Andalucía",
+                                "postalCode": "23001", "country": "España"},
+        }  # fmt: skip
+        return await self.say("order.created", "OrderCreatedEvent", order, data, event_id=event_id)
+
+    async def paid(self, order: str, payment: str = "pay-1", amount: float = 25.0, event_id: str = "") -> str:
+        """The payment service charged the customer."""
+        data = {
+            "orderId": order, "transactionId": f"txn-{payment}", "amount": amount, "currency": "EUR", "fees": 0.5,
+            "netAmount": amount - 0.5, "processedAt": "2027-01-15T08:00:01.000Z", "paymentGateway": "stripe",
+        }  # fmt: skip
+        return await self.say("payment.succeeded", "PaymentSucceededEvent", payment, data, key=order, event_id=event_id)
+
+    async def payment_fails(self, order: str, payment: str = "pay-1", *, retryable: bool) -> str:
+        """The payment service could not charge the customer."""
+        data = {
+            "orderId": order, "errorCode": "CARD_DECLINED", "errorMessage": "Tarjeta rechazada por el banco",
+            "retryable": retryable, "failedAt": "2027-01-15T08:00:01.000Z", "paymentGateway": "stripe",
+            "failureReason": "Insufficient funds", "customerNotified": False,
+        }  # fmt: skip
+        return await self.say("payment.failed", "PaymentFailedEvent", payment, data, key=order)
+
+    async def customer_cancels(self, order: str) -> str:
+        """The order service tells that the customer does not want it any more."""
+        data = {
+            "reason": "Ya no lo quiero", "cancelledAt": "2027-01-15T08:00:01.000Z", "cancelledBy": "customer",
+            "refundRequired": False, "notificationSent": False,
+        }  # fmt: skip
+        return await self.say("order.cancelled", "OrderCancelledEvent", order, data)
+
+    # ---- looking ---------------------------------------------------------------------------------------
+
+    def saga(self, order: str) -> OrderSaga:
+        row = self.engine.tables["order_sagas"].get(order)
+        assert row is not None, f"no saga of {order}"
+        return row  # type: ignore[no-any-return]
+
+    def stock(self, product: str) -> Stock:
+        row = self.engine.tables["inventory"].get(product)
+        assert row is not None, f"no product {product}"
+        return row  # type: ignore[no-any-return]
+
+    def shelf(self, product: str) -> tuple[int, int, int]:
+        """(on hand, reserved, available)."""
+        row = self.stock(product)
+        return row.on_hand, row.reserved, row.available
+
+    def records(self, topic: str) -> list[Record]:
+        """Everything in a topic, partition by partition."""
+        return [
+            record
+            for partition in range(self.log.partitions(topic))
+            for record in self.log.read(topic, partition, 0, 1_000_000)
+        ]
+
+    def said(self, subject: str = "") -> list[tuple[str, dict[str, Any]]]:
+        """(subject, payload) of what was said on NATS, all or on one subject."""
+        said = []
+        for record in self.records("outbound"):
+            name = (topics.header(record.headers, "a4co-subject") or b"").decode()
+            if subject in ("", name):
+                said.append((name, json.loads(record.value or b"null")))
+        return said
+
+    def subjects(self) -> list[str]:
+        """What was said, in the order of an order's partition."""
+        return [subject for subject, _ in self.said()]
