@@ -1,6 +1,7 @@
 """How the process logs: everything through one handler on stderr, JSON unless a person watches.
 
-`logging` and `structlog` both end here, so that faust, nats and uvicorn log in the same form as we do.
+`logging` and `structlog` both end here, so that faust, nats and uvicorn log in the same form as we do. Our own loggers
+are named `a4co.` and what they are about.
 """
 
 import logging
@@ -13,8 +14,6 @@ from structlog.typing import EventDict, Processor
 
 from app.settings import Settings
 
-# What DEBUG's first words select, where they are not the name of a logger themselves.
-NAMESPACES = {"a4co": ("app", "agents", "bridge", "tables")}
 # These tell of their own inner life at `info`; a warning of theirs is worth a line.
 CHATTY = ("aiokafka", "asyncio", "faust", "mode", "mail", "uvicorn.access")
 
@@ -77,15 +76,7 @@ def _rendering(service: str, *, person_watches: bool) -> list[Processor]:
 
 
 def debugged(selection: str) -> Iterator[str]:
-    """Yield the loggers that DEBUG selects: `nats:*` nats, `a4co:*` ours, `a4co:bridge` one of ours, `*` all."""
-    for entry in selection.replace(" ", ",").split(","):
-        namespace, _, part = entry.strip().partition(":")
-        if entry.startswith("-") or not namespace:
-            continue  # not selected: as quiet as LOG_LEVEL has it
-        if namespace == "*":
-            yield ""
-        elif part in ("", "*"):
-            yield from NAMESPACES.get(namespace, (namespace,))
-        else:
-            path = part.removesuffix(":*").replace(":", ".")
-            yield path if namespace in NAMESPACES else f"{namespace}.{path}"
+    """Yield the loggers that DEBUG selects: `nats:*` is nats, `a4co:bridge` is a4co.bridge, `*` is all ("")."""
+    for entry in selection.replace(",", " ").split():
+        if not entry.startswith("-"):  # those stay as quiet as LOG_LEVEL has them
+            yield entry.removesuffix("*").rstrip(":").replace(":", ".")

@@ -5,34 +5,38 @@ import inspect
 import os
 import time
 from collections.abc import Awaitable, Callable
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, overload
 
 import pytest
 
 T = TypeVar("T")
 
 
+@overload
 async def wait_until(
-    probe: Callable[[], T | Awaitable[T]], *, within: float = 5.0, every: float = 0.01, what: str = ""
-) -> T:
-    """Ask the probe until its answer is true, and return that answer. After `within` seconds the test fails.
+    probe: Callable[[], Awaitable[T]], *, within: float = ..., every: float = ..., what: str = ...
+) -> T: ...
+@overload
+async def wait_until(probe: Callable[[], T], *, within: float = ..., every: float = ..., what: str = ...) -> T: ...
+async def wait_until(
+    probe: Callable[[], Any], *, within: float = 5.0, every: float = 0.01, what: str = "it did not come true"
+) -> Any:
+    """Ask the probe, a function or a coroutine function, until its answer is true, and return that answer.
 
-    `what` says in the failure what was awaited. An AssertionError of the probe counts as "not yet", and is the
-    failure's cause when the time is up.
+    After `within` seconds the test fails, with `what` and the last answer. An AssertionError of the probe is "not yet".
     """
     deadline = time.monotonic() + within
     while True:
-        last: object
         try:
-            found = probe()
-            answer: T = await found if inspect.isawaitable(found) else found
+            answer = probe()
+            if inspect.isawaitable(answer):
+                answer = await answer
             if answer:
                 return answer
-            last = answer
         except AssertionError as error:
-            last = error
+            answer = error
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within} s: {what or probe}; last seen: {last!r}")
+            raise AssertionError(f"not within {within} s: {what}; last seen: {answer!r}")
         await asyncio.sleep(every)
 
 

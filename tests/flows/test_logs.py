@@ -19,7 +19,7 @@ class Terminal(StringIO):
 def logging_as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
-    levels = {name: logging.getLogger(name).level for name in (*logs.CHATTY, "nats", *logs.NAMESPACES["a4co"])}
+    levels = {name: logging.getLogger(name).level for name in (*logs.CHATTY, "nats", "a4co.bridge")}
     yield
     root.handlers = handlers
     root.setLevel(level)
@@ -37,14 +37,14 @@ def test_our_logger_and_a_librarys_log_the_same_json(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("SERVICE_NAME", "crunchy-streams")
     stream = StringIO()
     logs.configure(load(), stream)
-    structlog.get_logger("bridge.in").info("mirrored", subject="order.created", count=3)
+    structlog.get_logger("a4co.bridge").info("mirrored", subject="order.created", count=3)
     logging.getLogger("nats").warning("lost %s", "10.0.0.1")
     ours, theirs = lines(stream)
     assert ours.pop("timestamp")
     assert ours == {
         "message": "mirrored",
         "level": "info",
-        "logger": "bridge.in",
+        "logger": "a4co.bridge",
         "service": "crunchy-streams",
         "subject": "order.created",
         "count": 3,
@@ -58,7 +58,7 @@ def test_an_exception_is_one_line_of_json_with_its_traceback() -> None:
     try:
         raise ValueError("crushed")
     except ValueError:
-        logging.getLogger("app").exception("failed")
+        logging.getLogger("a4co.main").exception("failed")
     [line] = lines(stream)
     assert "ValueError: crushed" in str(line["exception"])
 
@@ -66,7 +66,7 @@ def test_an_exception_is_one_line_of_json_with_its_traceback() -> None:
 def test_a_person_at_a_terminal_reads_text() -> None:
     stream = Terminal()
     logs.configure(load(), stream)
-    logging.getLogger("app").info("ready")
+    logging.getLogger("a4co.main").info("ready")
     assert "ready" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
 
@@ -75,18 +75,18 @@ def test_debug_selects_the_loggers_that_tell_everything(monkeypatch: pytest.Monk
     monkeypatch.setenv("DEBUG", "a4co:bridge,nats:*")
     stream = StringIO()
     logs.configure(load(), stream)
-    for name in ("bridge.in", "nats", "agents.orders"):
+    for name in ("a4co.bridge", "nats", "a4co.engine"):
         logging.getLogger(name).debug("detail")
         structlog.get_logger(name).debug("detail")
-    assert [line["logger"] for line in lines(stream)] == ["bridge.in", "bridge.in", "nats", "nats"]
+    assert [line["logger"] for line in lines(stream)] == ["a4co.bridge", "a4co.bridge", "nats", "nats"]
 
 
 @pytest.mark.parametrize(
     ("selection", "loggers"),
     [
         ("", []),
-        ("nats:*,a4co:*", ["nats", "app", "agents", "bridge", "tables"]),
-        ("a4co:tables nats", ["tables", "nats"]),
+        ("nats:*,a4co:*", ["nats", "a4co"]),
+        ("a4co:bridge nats", ["a4co.bridge", "nats"]),
         ("faust:transport:*", ["faust.transport"]),
         ("-nats:*, *", [""]),
     ],
