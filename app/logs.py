@@ -14,8 +14,9 @@ from structlog.typing import EventDict, Processor
 
 from app.settings import Settings
 
-# These tell of their own inner life at `info`; a warning of theirs is worth a line.
-CHATTY = ("aiokafka", "asyncio", "faust", "mode", "mail", "uvicorn.access")
+# These tell of their own inner life at `info`; a warning of theirs is worth a line. mode logs every start and stop of
+# a service under the name of its class's module: `app`, and `abc` for classes made on the way.
+CHATTY = ("abc", "aiokafka", "app", "asyncio", "faust", "mail", "mode", "uvicorn")
 
 
 def configure(settings: Settings, stream: TextIO | None = None) -> None:
