@@ -16,6 +16,7 @@ from typing import Any
 
 import faust
 import structlog
+from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service
 
@@ -209,7 +210,21 @@ class MarketplaceService(Service):
         await self._marketplace.stop()
 
 
-class Boot(faust.app.base.BootStrategy):
+class Worker(faust.Worker):
+    """The Faust worker, which leaves logging as app/logs.py set it up, and does not sleep before it ends."""
+
+    def _setup_logging(self) -> None:
+        """Nothing: mode would replace every handler."""
+
+    def _gather_all(self) -> None:
+        for task in asyncio.all_tasks(loop=self.loop):
+            task.cancel()
+
+    async def _sentinel_task(self) -> None:
+        """One turn of the loop, for what was cancelled."""
+
+
+class Boot(BootStrategy):
     """What a worker of this application starts: no consumer of Faust's own, the lanes read the log themselves."""
 
     enable_kafka_consumer = False
@@ -243,8 +258,7 @@ def create_app(settings: Settings) -> faust.App:
         web_bind=settings.web_host,
         web_host=settings.web_host,
         web_port=settings.web_port,
-        loghandlers=[],
-        logging_config={"version": 1, "disable_existing_loggers": False, "incremental": True},
+        Worker=Worker,
     )
     marketplace = Marketplace(settings, log_at(settings.broker))
     service = MarketplaceService(marketplace)

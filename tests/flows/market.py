@@ -4,14 +4,15 @@ Facts go into the mirror topics exactly as the bridge puts them there; answers a
 the test's. Mails go to a real SMTP server on loopback.
 """
 
+import asyncio
 import itertools
 import json
 from email.message import Message as Mail
 from pathlib import Path
 from typing import Any
 
-from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Message as MailHandler
+from aiosmtpd.smtp import SMTP
 
 from app import topics
 from app.domain.rows import OrderSaga, Stock
@@ -52,7 +53,7 @@ class Market:
         self.now = NOW
         self.directory = directory
         self.box = MailBox()
-        self._smtp = Controller(self.box, hostname="127.0.0.1", port=0, ready_timeout=10)
+        self._smtp: asyncio.Server | None = None
         self._settings = settings
         self._log: EmbeddedLog | None = None
         self.failures: list[BaseException] = []
@@ -60,9 +61,9 @@ class Market:
     # ---- running ---------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        if self._smtp.server is None:
-            self._smtp.start()
-        port = self._smtp.server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
+        if self._smtp is None:
+            self._smtp = await asyncio.get_running_loop().create_server(lambda: SMTP(self.box), "127.0.0.1", 0)
+        port = self._smtp.sockets[0].getsockname()[1]
         given = {"data_dir": self.directory, "smtp_url": f"smtp://127.0.0.1:{port}", **self._settings}
         settings = Settings(**given)
         self._log = EmbeddedLog(settings.log_path, clock=lambda: self.now)
@@ -82,7 +83,8 @@ class Market:
         await self.start()
 
     def close(self) -> None:
-        self._smtp.stop()
+        if self._smtp is not None:
+            self._smtp.close()
 
     @property
     def log(self) -> EmbeddedLog:
