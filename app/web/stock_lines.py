@@ -4,14 +4,14 @@ from typing import Annotated, Any
 
 import msgspec
 
-from app.stock_file import MOST, Product
+from app.stock_file import LONGEST, MOST
 
-Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Text = Annotated[str, msgspec.Meta(min_length=1, max_length=LONGEST)]
 Units = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
 
 
 class StockLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
-    """One product as it is to be from now on. Units are pieces. The names of a stock file (on_hand) are taken too."""
+    """One product as it is to be from now on. Units are pieces."""
 
     product_id: Text
     name: Text
@@ -21,9 +21,6 @@ class StockLine(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbi
     threshold: Units
 
 
-_CAMEL = dict(zip(StockLine.__struct_fields__, StockLine.__struct_encode_fields__, strict=True))
-
-
 class BadLine(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong with the line of this number, counted from 1."""
 
@@ -31,14 +28,13 @@ class BadLine(msgspec.Struct, frozen=True, kw_only=True):
     cause: str
 
 
-def check_lines(items: list[Any]) -> tuple[list[Product], list[BadLine]]:
+def check_lines(items: list[Any]) -> tuple[list[StockLine], list[BadLine]]:
     """The good lines and what is wrong with the others: a product twice is wrong at its second line."""
-    good: dict[str, Product] = {}
+    good: dict[str, StockLine] = {}
     bad: list[BadLine] = []
     for number, item in enumerate(items, start=1):
-        named = {_CAMEL.get(name, name): value for name, value in item.items()} if isinstance(item, dict) else item
         try:
-            product = Product(**msgspec.structs.asdict(msgspec.convert(named, StockLine)))
+            product = msgspec.convert(item, StockLine)
         except msgspec.ValidationError as error:
             bad.append(BadLine(line=number, cause=str(error)))
             continue

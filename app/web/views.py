@@ -6,7 +6,7 @@ from typing import Any, Protocol, TypeVar
 
 from app.domain.rows import OrderSaga, Stock
 from app.metrics import Metrics
-from app.stock_file import Product
+from app.web.stock_lines import StockLine
 
 Row_co = TypeVar("Row_co", covariant=True)
 
@@ -34,7 +34,7 @@ class Views:
     metrics: Metrics
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     checks: Callable[[], Mapping[str, Mapping[str, Any]]]
-    import_stock: Callable[[list[Product]], Awaitable[int]]
+    import_stock: Callable[[list[StockLine]], Awaitable[int]]
     clock: Callable[[], float]
     service: str = "a4co-streams"
     memory_limit: int = 512 * 1024 * 1024

@@ -15,6 +15,7 @@ from app.metrics import Metrics
 from app.stock_file import Product
 from app.web.api import create_api
 from app.web.pages import page
+from app.web.stock_lines import StockLine
 from app.web.views import Views
 
 Row = TypeVar("Row")
@@ -52,7 +53,7 @@ class Shop:
     checks: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
     )
-    imports: list[list[Product]] = field(default_factory=list)
+    imports: list[list[StockLine]] = field(default_factory=list)
 
     def put(self, *rows: OrderSaga | Stock) -> None:
         for row in rows:
@@ -63,7 +64,7 @@ class Shop:
                 self.metrics.row_changed("order_sagas", self.order_sagas.get(row.order_id), row)
                 self.order_sagas.rows[row.order_id] = row
 
-    async def import_stock(self, lines: list[Product]) -> int:
+    async def import_stock(self, lines: list[StockLine]) -> int:
         self.imports.append(lines)
         return len(lines)
 
@@ -348,13 +349,13 @@ async def test_an_import_hands_over_the_whole_list(shop: Shop, web: httpx.AsyncC
     ]
 
 
-async def test_an_import_takes_the_names_of_a_stock_file_too(shop: Shop, web: httpx.AsyncClient) -> None:
+async def test_an_import_takes_what_the_command_line_sends(shop: Shop, web: httpx.AsyncClient) -> None:
     product = Product("product_miel_azahar", "Miel de azahar", "mieles", "artisan_colmena", 100, 10)
     assert (await web.post("/api/stock/import", content=msgspec.json.encode([product]), headers=JSON)).json()[
         "imported"
     ] == 1
     await web.post("/api/stock/import", json=[product_line()])
-    assert shop.imports == [[product], [product]]
+    assert shop.imports[0] == shop.imports[1] == [StockLine(**msgspec.structs.asdict(product))]
 
 
 async def test_one_bad_line_and_nothing_is_imported(shop: Shop, web: httpx.AsyncClient) -> None:
