@@ -72,11 +72,10 @@ class Mailer:
 
     def _failed(self, mail: SendMail, error: Exception) -> MailFailed:
         # A 5xx answer or a recipient that is no address stays as it is however often it is tried.
-        code = getattr(error, "code", 0)
-        refused = isinstance(error, aiosmtplib.SMTPRecipientsRefused)
-        permanent = isinstance(error, ValueError) or 500 <= code < 600
-        if refused:
-            permanent = all(500 <= one.code < 600 for one in error.recipients)
+        if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+            permanent = all(500 <= refused.code < 600 for refused in error.recipients)
+        else:
+            permanent = isinstance(error, ValueError) or 500 <= getattr(error, "code", 0) < 600
         return MailFailed(
             event_id=caused(mail.event_id, "MailFailed"),
             key=mail.key,
@@ -93,7 +92,7 @@ def send_mails(mailer: Mailer) -> Effect:
     """The agent that talks to the mail server."""
 
     async def perform(records: list[Record]) -> list[Send]:
-        mails = [topics.MAILS.decode(record) for record in records]
+        mails: list[SendMail] = [topics.MAILS.decode(record) for record in records]  # type: ignore[misc]
         answers = await asyncio.gather(*(mailer.deliver(mail) for mail in mails))
         return [send for answer in answers for send in topics.sends_of(answer)]
 

@@ -1,4 +1,4 @@
-"""What happens when something arrives about an order: its saga advances. It decides nothing: see domain/order_saga.py."""
+"""What happens when something arrives about an order: its saga advances. domain/order_saga.py decides how."""
 
 from app import topics
 from app.domain.causes import caused

@@ -1,4 +1,4 @@
-"""What happens when stock is asked for or moves: the product's row changes. It decides nothing: see domain/stock.py."""
+"""What happens when stock is asked for or moves: the product's row changes. domain/stock.py decides how."""
 
 from app import topics
 from app.domain.rows import Stock

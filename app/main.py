@@ -1,4 +1,4 @@
-"""The composition root: read this first. Settings in, a running application out; every part is wired here and only here.
+"""The composition root: read this first. Settings in, a running application out; every part is wired here only.
 
 `a4co worker` and `faust -A app.main worker` both run what `create_app` makes.
 """
@@ -11,7 +11,7 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import faust
@@ -38,6 +38,7 @@ from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import dead_letter
+from bridge.routes import ROUTES
 from bridge.service import Bridge
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -53,6 +54,7 @@ class Marketplace:
 
     def __init__(self, settings: Settings, log: EmbeddedLog, clock: Callable[[], float] = time.time) -> None:
         self.log = log
+        self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
         self.engine = Engine(self._application(settings), log, settings.data_dir / "tables", clock)
         self.bridge = Bridge(
@@ -61,6 +63,7 @@ class Marketplace:
             stream=settings.nats_stream,
             name=settings.service_name,
             counters=BridgeCounters(on_event=self._bridged),
+            on_failure=self._failed,
         )
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
@@ -93,9 +96,10 @@ class Marketplace:
 
     async def start(self, on_failure: Callable[[BaseException], None]) -> None:
         """Recover the tables, then run agents and bridge. `on_failure` hears why it ended, if it ends by itself."""
-        self.log.on_failure = on_failure
-        self.engine.on_failure = on_failure
-        self.bridge.on_failure = on_failure
+        self.log.on_failure = self._failed
+        self.log.on_commit = self.metrics.committed
+        self.engine.on_failure = self._failed
+        self._on_failure = on_failure
         self.engine.open()
         for lane in self.engine.lanes:
             self.metrics.watch("events_lag", lane.lag, lane.name)
@@ -158,32 +162,45 @@ class Marketplace:
         await self.log.synced(await self.log.commit(sends))
         return len(lines)
 
+    def _failed(self, error: BaseException) -> None:
+        self._on_failure(error)
+
     # ---- what engine and bridge tell -------------------------------------------------------------------
 
     def _reject(self, record: Record, reason: str, error: str) -> list[Send]:
         self.metrics.dead_lettered(record.topic, reason)
-        subject = (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
-        self.metrics.failed(subject)
+        self.metrics.failed(_subject(record))
         logger.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason, error=error)
         return dead_letter(record, reason, error)
 
-    def _processed(self, lane: str, outcomes: Counter[str], seconds: float) -> None:
-        del seconds
-        for outcome, number in outcomes.items():
-            self.metrics.processed_many(lane, outcome, number)
+    def _processed(self, lane: str, records: Sequence[Record], outcomes: Sequence[str], seconds: float) -> None:
+        del lane
+        counts = Counter((record.topic, outcome) for record, outcome in zip(records, outcomes, strict=True))
+        for (topic, outcome), number in counts.items():
+            self.metrics.processed_many(topic, outcome, number)
+        subjects = Counter(_subject(record) for record in records)
+        each = seconds / len(records)
+        for subject, number in subjects.items():
+            if subject:
+                self.metrics.took(subject, "", each, number)
 
     def _bridged(self, subject: str, outcome: str, seconds: float) -> None:
+        del seconds
         match outcome:
             case "published":
                 self.metrics.published(subject)
                 self.metrics.bridge_published()
             case "mirrored":
-                self.metrics.mirrored(subject.partition(".")[0])
-                self.metrics.took(subject, "", seconds)
+                self.metrics.mirrored(ROUTES[subject].topic)
             case "dead-letter" | "rejected":
                 self.metrics.failed(subject)
             case _:
                 pass
+
+
+def _subject(record: Record) -> str:
+    """The NATS subject that the record came from; "" for internal messages."""
+    return (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
 
 
 # ---- the Faust application -----------------------------------------------------------------------------------
@@ -262,7 +279,7 @@ def create_app(settings: Settings) -> faust.App:
     )
     marketplace = Marketplace(settings, log_at(settings.broker))
     service = MarketplaceService(marketplace)
-    faust_app.service(service)  # type: ignore[arg-type] - an instance is taken as well
+    faust_app.service(service)  # type: ignore[arg-type]  # an instance is taken as well
     api = create_api(marketplace.views)
     serve_asgi(
         faust_app, api, host=settings.web_host, port=settings.web_port, access_log=False, timeout_graceful_shutdown=1

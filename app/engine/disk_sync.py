@@ -59,7 +59,7 @@ class DiskSync:
                 target = newest()
                 await loop.run_in_executor(self._thread, self._to_disk)
                 self._synced = target
-                self._wake(lambda commit: commit <= target)
+                self._wake(target)
         except BaseException as error:  # the waiters must hear of it, whatever it is
             self._failure = error
             for _, waiter in self._waiters:
@@ -73,10 +73,10 @@ class DiskSync:
         finally:
             self._running = None
 
-    def _wake(self, done: Callable[[int], bool]) -> None:
+    def _wake(self, synced: int) -> None:
         waiting = []
         for commit, waiter in self._waiters:
-            if not done(commit):
+            if commit > synced:
                 waiting.append((commit, waiter))
             elif not waiter.done():
                 waiter.set_result(None)

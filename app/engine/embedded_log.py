@@ -44,6 +44,7 @@ class EmbeddedLog:
         self.identity = ""
         self.failure: LogFailed | None = None
         self.on_failure: Callable[[LogFailed], None] = lambda _error: None
+        self.on_commit: Callable[[int, float], None] = lambda _records, _seconds: None
         self._clock = clock
         self._db: sqlite3.Connection = sqlite3.connect(":memory:")
         self._lock: IO[str] | None = None
@@ -78,7 +79,7 @@ class EmbeddedLog:
             self._db.executescript(SCHEMA)
             self._db.execute("INSERT OR IGNORE INTO notes VALUES ('log-identity', ?)", (uuid.uuid4().bytes,))
             self._load()
-            self._sync = DiskSync(self.path, self._failed)
+            self._sync = DiskSync(self.path, self._sync_failed)
         except (OSError, sqlite3.Error) as error:
             self._release_lock()
             message = f"the log {self.path} can't be opened: {error}; check the path, its rights and the disk's space"
@@ -222,6 +223,7 @@ class EmbeddedLog:
         """As `commit`, and returns the offset of each message in its partition."""
         if self.failure is not None:
             raise self.failure
+        started = time.perf_counter()
         rows, placed, ends, touched = self._rows(sends)
         try:
             with self._transaction():
@@ -243,6 +245,7 @@ class EmbeddedLog:
         for topic in touched:
             for event in self._watchers.get(topic, ()):
                 event.set()
+        self.on_commit(len(rows), time.perf_counter() - started)
         return placed
 
     def _rows(
@@ -256,9 +259,10 @@ class EmbeddedLog:
         touched: set[str] = set()
         for topic, key, value, headers, timestamp, partition in sends:
             places = self._places(topic)
-            if partition is None:
-                partition = partition_for(key, len(places)) if key is not None else self._commits % len(places)
-            place = places[partition]
+            if partition is not None:
+                place = places[partition]
+            else:
+                place = places[partition_for(key, len(places)) if key is not None else self._commits % len(places)]
             offset = ends.get(place, -1)
             if offset < 0:
                 offset = self._ends[place]
@@ -282,6 +286,9 @@ class EmbeddedLog:
             self.failure = LogFailed(message)
             self.on_failure(self.failure)
         return self.failure
+
+    def _sync_failed(self, error: BaseException) -> None:
+        self._failed(error)
 
     async def synced(self, commit: int | None = None) -> None:
         """Return when `commit` (default: the last one) and all before it are on disk.

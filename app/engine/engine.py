@@ -123,7 +123,7 @@ class Engine:
             await work
         except asyncio.CancelledError:
             raise
-        except BaseException as error:  # whatever it is, the worker must not go on without the lane
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must not go on without the lane
             self._fail(error, name)
 
     def _fail(self, error: BaseException, name: str) -> None:
@@ -133,7 +133,7 @@ class Engine:
             self.on_failure(error)
 
     async def stop(self) -> None:
-        """Stop the lanes; what they had committed stays, what they had not never was. Closes the tables, not the log."""
+        """Stop the lanes: what they had committed stays, what they had not never was. The log stays open."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -6,7 +6,6 @@ the rows. It decides nothing about the marketplace.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
@@ -28,11 +27,11 @@ class Transition(Protocol):
     """What a rule returns: the new row (None: none), the messages to send, and a word for what happened."""
 
     @property
-    def row(self) -> Any | None: ...  # noqa: D102
+    def row(self) -> Any | None: ...
     @property
-    def outputs(self) -> tuple[Any, ...]: ...  # noqa: D102
+    def outputs(self) -> tuple[Any, ...]: ...
     @property
-    def outcome(self) -> str: ...  # noqa: D102
+    def outcome(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Reducer(Generic[Row]):
 
 @dataclass(frozen=True)
 class Effect:
-    """An agent that does I/O for each record (a mail): `perform` gets records that are on disk and returns what to send.
+    """An agent that does I/O for each record (a mail): `perform` gets records that are on disk, and says what to send.
 
     It may run again for the same records after a crash: give what it does a stable id.
     """
@@ -75,10 +74,14 @@ class Effect:
 
 @dataclass
 class Hooks:
-    """What the lanes tell the application. `reject(record, reason, error)` gives the messages that dead-letter it."""
+    """What the lanes tell the application.
+
+    `reject(record, reason, error)` gives the messages that dead-letter it. `processed(lane, records, outcomes,
+    seconds)` is called for each batch once it is committed, with a word for each record.
+    """
 
     reject: Callable[[Record, str, str], list[Send]]
-    processed: Callable[[str, Counter[str], float], None] = lambda _lane, _outcomes, _seconds: None
+    processed: Callable[[str, Sequence[Record], Sequence[str], float], None] = lambda *_batch: None
     row_changed: Callable[[str, Any | None, Any | None], None] = lambda _table, _old, _new: None
     row_loaded: Callable[[str, Any], None] = lambda _table, _row: None
 
@@ -129,7 +132,7 @@ class Reading:
 class ReducerLane(Generic[Row]):
     """Runs one reducer over every partition that this process owns."""
 
-    def __init__(  # noqa: PLR0913 - a composition, made in one place
+    def __init__(
         self,
         reducer: Reducer[Row],
         log: EmbeddedLog,
@@ -178,9 +181,7 @@ class ReducerLane(Generic[Row]):
             return 0
         now = self._clock()
         sends = [
-            self._reducer.timer(key, deadline, now)
-            for part in self.table.partitions
-            for key, deadline in part.due(now)
+            self._reducer.timer(key, deadline, now) for part in self.table.partitions for key, deadline in part.due(now)
         ]
         if sends:
             await self._log.commit(sends)
@@ -194,9 +195,7 @@ class ReducerLane(Generic[Row]):
         started = time.perf_counter()
         part = self.table.partitions[partition]
         unit = _Unit(part, self._reducer)
-        outcomes: Counter[str] = Counter()
-        for record in records:
-            outcomes[self._apply(unit, record)] += 1
+        outcomes = [self._apply(unit, record) for record in records]
         changes = unit.changes()
         changelog = self._reducer.table.changelog
         sends = unit.sends
@@ -209,7 +208,7 @@ class ReducerLane(Generic[Row]):
             part.write(changes, self._log.end(changelog, partition))
             for key, row, _packed, _new in changes:
                 self._hooks.row_changed(self.table.name, unit.before[key], row)
-        self._hooks.processed(self.name, outcomes, time.perf_counter() - started)
+        self._hooks.processed(self.name, records, outcomes, time.perf_counter() - started)
         return len(records)
 
     def _apply(self, unit: "_Unit[Row]", record: Record) -> str:
@@ -298,5 +297,5 @@ class EffectLane:
         offsets = self._reading.offsets_after(records)
         await self._log.commit(sends, group=self._group, offsets=offsets)
         self._reading.advance(offsets)
-        self._hooks.processed(self.name, Counter(performed=len(records)), time.perf_counter() - started)
+        self._hooks.processed(self.name, records, ["performed"] * len(records), time.perf_counter() - started)
         return len(records)

@@ -7,6 +7,7 @@ import contextlib
 import shutil
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import cast
 
 import rocksdict
 
@@ -51,7 +52,7 @@ class Store:
         self.path.mkdir(parents=True, exist_ok=True)
         try:
             return self._rocksdb()
-        except Exception as error:  # noqa: BLE001 - RocksDB raises bare Exceptions
+        except Exception as error:
             if "lock" in str(error).lower() and "LOCK" in str(error):
                 message = f"the store {self.path} is in use by another process: give each worker its own DATA_DIR"
                 raise EngineError(message) from error
@@ -96,11 +97,13 @@ class Store:
         self._db.write(batch)
         self.offset = offset
 
-    def items(self) -> Iterator[tuple[bytes, bytes]]:
-        """Every row in key order, as of now."""
+    def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
+        """Every row (whose key comes after `after`) in key order, as of now."""
         snapshot = self._db.snapshot()
-        for key, row in snapshot.items(from_key=ROW):
-            yield key[1:], row
+        # The least key that comes after a key is that key and a zero byte.
+        start = ROW if after is None else ROW + after + b"\0"
+        for key, row in snapshot.items(from_key=start):
+            yield cast(bytes, key)[1:], cast(bytes, row)
 
     def close(self) -> None:
         """Give the files back."""

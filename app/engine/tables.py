@@ -111,13 +111,13 @@ class TablePartition(Generic[Row]):
         """Rows that wait for a deadline."""
         return len(self._deadlines)
 
-    def items(self) -> Iterator[tuple[str, Row]]:
-        """Rows in key order."""
-        for key, packed in self.store.items():
+    def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
+        """Rows in key order, from behind the key `after` on."""
+        for key, packed in self.store.items(None if after is None else after.encode()):
             yield key.decode(), self._decode(packed)
 
     def recover(self, log: EmbeddedLog, changelog: str, progress: Callable[[int, int], None]) -> int:
-        """Bring the store to the changelog's end; `progress(done, total)` is called each batch. Returns records read."""
+        """Bring the store to the changelog's end, with `progress(done, total)`. Returns how many records were read."""
         end = log.end(changelog, self.partition)
         if self.store.offset > end:
             self.store.wipe(f"it stands at {self.store.offset}, ahead of the changelog's end {end}")
@@ -169,9 +169,9 @@ class Table(Generic[Row]):
         """The committed row of the key."""
         return self.partitions[partition_for(key.encode(), len(self.partitions))].get(key)
 
-    def items(self) -> Iterator[tuple[str, Row]]:
-        """Every row in key order, each partition as of when its turn began."""
-        return heapq.merge(*(part.items() for part in self.partitions), key=lambda item: item[0])
+    def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
+        """Every row in key order, from behind the key `after` on; each partition as of when its turn began."""
+        return heapq.merge(*(part.items(after) for part in self.partitions), key=lambda item: item[0])
 
     def count(self) -> int:
         """How many rows there are."""

@@ -1,7 +1,7 @@
 """The Faust transport `embedded:///path`: stock Faust agents and tables over the embedded log.
 
-A round is the unit of work: some messages are delivered, and when all of them are acknowledged, everything that was sent
-meanwhile (outputs, table changes) is committed together with their offsets. It decides nothing about messages.
+A round is the unit of work: some messages are delivered, and when all of them are acknowledged, everything that was
+sent meanwhile (outputs, table changes) is committed together with their offsets. It decides nothing about messages.
 """
 
 import asyncio
@@ -49,7 +49,7 @@ class Producer(base.Producer):
         """The log that is written."""
         return self.transport.log
 
-    async def send(  # noqa: PLR0913 - Faust's signature
+    async def send(
         self,
         topic: str,
         key: bytes | None,
@@ -68,7 +68,7 @@ class Producer(base.Producer):
         self._schedule()
         return future
 
-    async def send_and_wait(  # noqa: PLR0913 - Faust's signature
+    async def send_and_wait(
         self,
         topic: str,
         key: bytes | None,
@@ -131,14 +131,14 @@ class Producer(base.Producer):
             await self.commit({})
         await self.broker.synced()
 
-    async def create_topic(  # noqa: PLR0913 - Faust's signature
+    async def create_topic(
         self,
         topic: str,
         partitions: int,
         replication: int,
         *,
         config: Any = None,
-        timeout: Any = None,
+        timeout: Any = None,  # noqa: ASYNC109 - Faust's signature
         retention: Any = None,
         compacting: bool | None = None,
         deleting: bool | None = None,
@@ -159,7 +159,7 @@ class Producer(base.Producer):
 
 
 class _AckCounter:
-    """Stands where Faust keeps the future that an ack wakes up; Faust's compiled stream calls nothing else at an ack."""
+    """Stands where Faust keeps the future that an ack wakes: its compiled stream calls nothing else at an ack."""
 
     def __init__(self, consumer: "Consumer") -> None:
         self._consumer = consumer
@@ -268,7 +268,7 @@ class Consumer(base.Consumer):
         if self._finished:
             self._round_done.set()
 
-    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: FBT001, FBT002
+    async def commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
         """End the round, if every message of it is done: offsets, outputs and table changes in one transaction."""
         del topics, start_new_transaction
         if not self._finished:

@@ -36,17 +36,15 @@ async def page(
     scanned: int = SCANNED_ROWS,
 ) -> Page[Row]:
     """The next rows that are wanted, at most `limit`. ProblemError: the cursor is none of ours."""
-    after = "" if cursor is None else _key(cursor)
+    after = None if cursor is None else _key(cursor)
     rows: list[Row] = []
-    seen, last = 0, after
-    for number, (key, row) in enumerate(table.items(), start=1):
-        if number % BREATH == 0:
-            await asyncio.sleep(0)
-        if key <= after:
-            continue
+    last = ""
+    for seen, (key, row) in enumerate(table.items(after)):
         if len(rows) == limit or seen == scanned:
             return Page(rows, _cursor(last))
-        seen, last = seen + 1, key
+        if seen % BREATH == BREATH - 1:
+            await asyncio.sleep(0)
+        last = key
         if wanted(row):
             rows.append(row)
     return Page(rows, None)

@@ -35,8 +35,8 @@ class MemoryTable(Generic[Row]):
     def get(self, key: str) -> Row | None:
         return self.rows.get(key)
 
-    def items(self) -> Iterator[tuple[str, Row]]:
-        return iter(sorted(self.rows.items()))
+    def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
+        return (item for item in sorted(self.rows.items()) if after is None or item[0] > after)
 
     def count(self) -> int:
         return len(self.rows)
