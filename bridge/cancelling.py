@@ -1,0 +1,28 @@
+"""Ending tasks for sure: a commit is waited for to its end, and a task is cancelled until it has ended."""
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+AGAIN = 0.1
+"""Seconds to the next cancel of a task that goes on."""
+
+
+async def unbroken(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run it to its end. Without this, a cancelled task could read its old position while its commit still goes on."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel until all have ended: nats-py's flush, and `wait_for` before Python 3.12, may swallow a cancel."""
+    while going := [task for task in tasks if not task.done()]:
+        for task in going:
+            task.cancel()
+        await asyncio.wait(going, timeout=AGAIN)

@@ -1,0 +1,266 @@
+"""The connection to NATS and the stream that keeps the routes' subjects: made when missing, never narrowed.
+
+It speaks JetStream's JSON API itself, for exact times and error codes. It decides nothing about messages.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any
+
+import nats
+import nats.errors
+from nats.aio.client import Client
+
+from app.settings import redact
+
+logger = logging.getLogger("a4co.bridge")
+
+DAY = 86_400.0
+SECOND_NS = 1_000_000_000
+DEDUPLICATION = 120.0
+"""Seconds in which JetStream drops a second message with the same Nats-Msg-Id."""
+
+BARRIER = "a4co.bridge.barrier"
+"""A subject of ours in the stream: its ack tells that everything sent before it has been stored (see log_to_nats)."""
+
+CONNECT_TIMEOUT = 2
+API_TIMEOUT = 5.0
+
+
+class BridgeError(Exception):
+    """NATS isn't usable right now; the bridge tries again. The text says why, for people."""
+
+
+class Disconnected(BridgeError):
+    """The connection to NATS is gone or could not be made."""
+
+
+class StreamConflict(BridgeError):
+    """The stream can't be had as the bridge needs it. The text says what is in the way and what to do."""
+
+
+class ApiError(BridgeError):
+    """JetStream refused a request. `err_code` is JetStream's own number (10059: no such stream)."""
+
+    def __init__(self, subject: str, error: dict[str, Any]) -> None:
+        self.code = int(error.get("code", 0))
+        self.err_code = int(error.get("err_code", 0))
+        super().__init__(f"{subject}: {error.get('description', 'refused')} ({self.err_code or self.code})")
+
+
+@dataclass(frozen=True)
+class StreamState:
+    """A stream as it is now. `created` (RFC 3339) tells one stream from another of the same name."""
+
+    name: str
+    created: str
+    first_seq: int
+    last_seq: int
+    subjects: frozenset[str]
+
+    def holds(self, subject: str) -> bool:
+        """Whether the stream keeps what is published on the subject."""
+        return subject in self.subjects or any(_covers(pattern, subject) for pattern in self.wildcards)
+
+    @cached_property
+    def wildcards(self) -> list[str]:
+        """The subjects with `*` or `>`."""
+        return [subject for subject in self.subjects if "*" in subject or ">" in subject]
+
+
+def _covers(pattern: str, subject: str) -> bool:
+    """Whether a subject with wildcards (`*` one token, `>` all that follow) covers a subject without."""
+    if "*" not in pattern and ">" not in pattern:
+        return pattern == subject
+    wanted, given = pattern.split("."), subject.split(".")
+    for position, part in enumerate(wanted):
+        if part == ">":
+            return len(given) > position
+        if position >= len(given) or part not in ("*", given[position]):
+            return False
+    return len(wanted) == len(given)
+
+
+class Connection:
+    """One connection, from connect to close. It never reconnects by itself: the bridge starts a new one, and checks
+    what the old one left behind before it says anything again (nats-py would send its buffer a second time).
+    """
+
+    def __init__(self, client: Client, closed: asyncio.Event) -> None:
+        self.client = client
+        self.closed = closed
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(1):
+                await self.client.close()
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            logger.debug("NATS: closing the connection: %r", error)
+
+
+async def connect(servers: Sequence[str], name: str) -> Connection:
+    """Connect to one of the servers.
+
+    Raises:
+        Disconnected: none of them answered, or they refused us.
+    """
+    closed = asyncio.Event()
+    last: list[Exception] = []
+
+    async def on_error(error: Exception) -> None:
+        last.append(error)
+        logger.debug("NATS: %r", error)
+
+    async def on_closed() -> None:
+        closed.set()
+
+    client = Client()
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT * (len(servers) + 2)):
+            await client.connect(
+                list(servers),
+                name=name,
+                error_cb=on_error,
+                disconnected_cb=on_closed,
+                closed_cb=on_closed,
+                allow_reconnect=False,
+                max_reconnect_attempts=1,
+                reconnect_time_wait=0,
+                connect_timeout=CONNECT_TIMEOUT,
+                ping_interval=10,
+                max_outstanding_pings=2,
+            )
+    except (OSError, TimeoutError, nats.errors.Error) as error:
+        await Connection(client, closed).close()
+        cause = last[-1] if last else error
+        raise Disconnected(f"no NATS at {redact(','.join(servers))}: {str(cause) or repr(cause)}") from error
+    return Connection(client, closed)
+
+
+async def api(client: Client, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One request to JetStream's API (`subject` without `$JS.API.`), and its answer.
+
+    Raises:
+        ApiError: JetStream refused it, or isn't enabled on the server.
+        nats.errors.Error: the connection failed or nobody answered in 5 s.
+    """
+    payload = json.dumps(body).encode() if body is not None else b""
+    try:
+        message = await client.request("$JS.API." + subject, payload, timeout=API_TIMEOUT)
+    except nats.errors.NoRespondersError:
+        raise ApiError(subject, {"description": "JetStream is not enabled: start nats-server with -js"}) from None
+    answer: dict[str, Any] = json.loads(message.data)
+    if "error" in answer:
+        raise ApiError(subject, answer["error"])
+    return answer
+
+
+async def ensure_stream(client: Client, name: str, subjects: Iterable[str], max_age: float = 7 * DAY) -> StreamState:
+    """Make the stream, or add the subjects that it lacks. Everything else of an existing stream stays as it is.
+
+    Raises:
+        StreamConflict: another stream holds one of the subjects, or the stream deletes what others have read.
+    """
+    wanted = {*subjects, BARRIER}
+    try:
+        config = (await api(client, f"STREAM.INFO.{name}"))["config"]
+    except ApiError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+        await _write(client, "CREATE", _new_stream(name, wanted, max_age), wanted)
+        logger.info("NATS: stream %s made for %d subjects, kept %.3g days", name, len(wanted), max_age / DAY)
+        return await stream_state(client, name)
+    if config.get("retention", "limits") != "limits":
+        raise StreamConflict(
+            f"the stream {name} has {config['retention']} retention, which deletes what the bridge has not read: "
+            "set NATS_STREAM to another name, or make that stream with limits retention"
+        )
+    present = config.get("subjects") or []
+    missing = {subject for subject in wanted if not any(_covers(pattern, subject) for pattern in present)}
+    if missing:
+        config["subjects"] = sorted({*present, *missing})
+        await _write(client, "UPDATE", config, missing)
+        logger.info("NATS: %d subjects added to the stream %s", len(missing), name)
+    return await stream_state(client, name)
+
+
+STREAM_NOT_FOUND = 10059
+SUBJECTS_OVERLAP = 10065
+
+
+def _new_stream(name: str, subjects: Iterable[str], max_age: float) -> dict[str, Any]:
+    return {
+        "name": name,
+        "subjects": sorted(subjects),
+        "retention": "limits",
+        "storage": "file",
+        "discard": "old",
+        "max_age": int(max_age * SECOND_NS),
+        "duplicate_window": int(min(DEDUPLICATION, max_age) * SECOND_NS),
+        "num_replicas": 1,
+    }
+
+
+async def _write(client: Client, verb: str, config: dict[str, Any], subjects: Iterable[str]) -> None:
+    try:
+        await api(client, f"STREAM.{verb}.{config['name']}", config)
+    except ApiError as error:
+        if error.err_code != SUBJECTS_OVERLAP:
+            raise
+        raise await _conflict(client, config["name"], subjects) from error
+
+
+async def _conflict(client: Client, name: str, subjects: Iterable[str]) -> StreamConflict:
+    """Which stream is in the way."""
+    for subject in sorted(subjects):
+        owners = (await api(client, "STREAM.NAMES", {"subject": subject})).get("streams") or []
+        for owner in owners:
+            if owner != name:
+                return StreamConflict(
+                    f"another stream, {owner}, already holds the subject {subject}, so {name} can't: "
+                    f"set NATS_STREAM={owner} to read from that one (limits retention only), "
+                    f"or take the subject out of it: nats stream edit {owner}"
+                )
+    return StreamConflict(f"another stream holds one of the subjects of {name}: see `nats stream ls --subjects`")
+
+
+async def stream_state(client: Client, name: str) -> StreamState:
+    """The stream as it is now. Raises ApiError when it isn't there."""
+    answer = await api(client, f"STREAM.INFO.{name}")
+    state = answer["state"]
+    return StreamState(
+        name=name,
+        created=answer["created"],
+        first_seq=state["first_seq"],
+        last_seq=state["last_seq"],
+        subjects=frozenset(answer["config"].get("subjects", ())),
+    )
+
+
+async def stored_at(client: Client, stream: str, seq: int) -> int | None:
+    """When the message with this sequence was stored, in ns since the epoch; None when it isn't there any more."""
+    try:
+        answer = await api(client, f"STREAM.MSG.GET.{stream}", {"seq": seq})
+    except ApiError as error:
+        if error.code == 404:
+            return None
+        raise
+    return nanoseconds(answer["message"]["time"])
+
+
+def nanoseconds(rfc3339: str) -> int:
+    """`2026-11-24T13:37:38.123456789Z` as ns since the epoch, exactly."""
+    whole, _, fraction = rfc3339.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    return seconds * SECOND_NS + int(fraction.ljust(9, "0") or "0")
+
+
+def rfc3339(ns: int) -> str:
+    """The opposite of `nanoseconds`."""
+    seconds, fraction = divmod(ns, SECOND_NS)
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"

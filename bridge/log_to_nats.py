@@ -1,0 +1,349 @@
+"""Out: publishes the topic `outbound`, in order per partition, once for every subscriber where the stream can tell.
+
+A record is published when it is on disk and forgotten when the stream has acked it. Before anything is said on a new
+connection, the stream is asked what of it is out already, for core subscribers would hear a repetition. A record whose
+subject no stream holds (`<x>.dlq`) is sent plainly and may, after a crash, be sent twice.
+"""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
+
+from app.engine.embedded_log import EmbeddedLog
+from app.engine.records import Record, Send, TopicPartition
+from bridge.cancelling import end, unbroken
+from bridge.counters import BridgeCounters
+from bridge.dead_letters import OUTBOUND, dead_letter, header
+from bridge.jetstream import API_TIMEOUT, BARRIER, BridgeError, StreamState
+from bridge.ordered_pull import OrderedPull
+from bridge.origin import MESSAGE_ID, ORIGIN, Origin
+
+logger = logging.getLogger("a4co.bridge")
+
+GROUP = "bridge-out"
+NOTE = "bridge-out"
+BATCH = 500
+"""Records published before their acks are waited for. Two batches may be unacked: a window of 1,000."""
+ACK_TIMEOUT = 20.0
+MESSAGE_TOO_LARGE = 10054
+
+
+class PublishFailed(BridgeError):
+    """The stream refused a message or did not ack it in time. The bridge looks what is out and publishes the rest."""
+
+
+class Ack(msgspec.Struct):
+    """JetStream's answer to a publish."""
+
+    stream: str = ""
+    seq: int = 0
+    duplicate: bool = False
+    error: dict[str, str | int] | None = None
+
+
+decode_ack = msgspec.json.Decoder(Ack).decode
+
+
+@dataclass
+class Flight:
+    """A batch on its way: what was published and is not acked yet (`waiting`), and what it commits in the end."""
+
+    done: asyncio.Future[None]
+    offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    waiting: dict[str, Record] = field(default_factory=dict)
+    plain: list[Record] = field(default_factory=list)
+    letters: list[Send] = field(default_factory=list)
+    seq: int = 0
+    sent: bool = False
+
+
+class Publisher:
+    """Publishes from one log. `run` works until something fails, and may be called again then."""
+
+    def __init__(self, log: EmbeddedLog, origin: Origin, counters: BridgeCounters) -> None:
+        self._log = log
+        self._origin = origin
+        self._counters = counters
+        self._partitions = log.partitions(OUTBOUND)
+        self._appended = log.watch([OUTBOUND])
+        self._next: list[int] = []
+        self._turn = 0
+        self._out: dict[str, int] = {}
+        self._flights: dict[str, Flight] = {}
+        self._sent = 0
+        self._seq = 0
+        self._settling: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def lag(self) -> int:
+        """Records of `outbound` that are not done yet."""
+        return sum(
+            self._log.end(OUTBOUND, partition) - self._committed(partition) for partition in range(self._partitions)
+        )
+
+    def _committed(self, partition: int) -> int:
+        return self._log.committed(GROUP, OUTBOUND, partition) or 0
+
+    async def run(self, client: Client, stream: StreamState) -> None:
+        """Publish what is in the topic and what comes, until `stop`.
+
+        Raises:
+            BridgeError, nats.errors.Error: start again when NATS is back.
+            LogFailed: the log takes no more.
+        """
+        await self._find_what_is_out(client, stream)
+        self._next = [self._committed(partition) for partition in range(self._partitions)]
+        self._flights.clear()
+        inbox = client.new_inbox()
+        acks = await client.subscribe(f"{inbox}.*", cb=self._receive)
+        try:
+            await self._publish_all(client, stream, inbox)
+        finally:
+            if self._settling is not None:
+                await end([self._settling])
+                self._settling = None
+            if client.is_connected:
+                await acks.unsubscribe()
+
+    def stop(self) -> None:
+        """Take nothing new; `run` returns when what is out has been acked and committed."""
+        self._stopping = True
+        self._appended.set()
+
+    async def _publish_all(self, client: Client, stream: StreamState, inbox: str) -> None:
+        """Publish one batch while the acks of the one before come in."""
+        while True:
+            self._appended.clear()
+            batch = [] if self._stopping else self._take()
+            if not batch:
+                await self._settled()
+                if self._stopping:
+                    return
+                await self._appended.wait()
+                continue
+            await self._log.synced()
+            flight = Flight(asyncio.get_running_loop().create_future())
+            for record in batch:
+                await self._publish(client, stream, inbox, record, flight)
+            flight.sent = True
+            self._land(flight)
+            await self._settled()
+            self._settling = asyncio.create_task(self._settle(client, stream, flight))
+
+    async def _settled(self) -> None:
+        if self._settling is not None:
+            settling, self._settling = self._settling, None
+            await settling
+
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    def _take(self) -> list[Record]:
+        """The next records, at most BATCH, beginning with another partition each time."""
+        batch: list[Record] = []
+        for step in range(self._partitions):
+            partition = (self._turn + step) % self._partitions
+            records = self._log.read(OUTBOUND, partition, self._next[partition], BATCH - len(batch))
+            if records:
+                self._next[partition] = records[-1].offset + 1
+                batch += records
+            if len(batch) >= BATCH:
+                break
+        self._turn += 1
+        return batch
+
+    # ---- publishing ------------------------------------------------------------------------------------
+
+    async def _publish(self, client: Client, stream: StreamState, inbox: str, record: Record, flight: Flight) -> None:
+        flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+        subject, message_id = _subject(record), _message_id(record)
+        if message_id in self._out:
+            flight.seq = max(flight.seq, self._out.pop(message_id))
+            self._skip(record)
+            return
+        reply = ""
+        if stream.holds(subject):
+            self._sent += 1
+            reply = f"{inbox}.{self._sent}"
+        try:
+            if self._size(record) > client.max_payload:
+                raise MaxPayloadError
+            await client.publish(subject, record.value or b"", reply=reply, headers=self._headers(record))
+        except (MaxPayloadError, BadSubjectError, BadHeaderError) as error:
+            self._reject(flight, record, error)
+            return
+        if reply:
+            flight.waiting[reply] = record
+            self._flights[reply] = flight
+        else:
+            flight.plain.append(record)
+
+    def _headers(self, record: Record) -> dict[str, str]:
+        subject, message_id = _subject(record), _message_id(record)
+        headers = {
+            MESSAGE_ID: message_id,
+            ORIGIN: self._origin.mark(message_id, subject),
+            "Content-Type": "application/json",
+        }
+        trace = header(record.headers, "traceparent")
+        if trace:
+            headers["traceparent"] = trace
+        return headers
+
+    def _size(self, record: Record) -> int:
+        """Bytes of the message as the server counts them: headers and payload."""
+        return (
+            12
+            + sum(len(name) + len(value) + 4 for name, value in self._headers(record).items())
+            + len(record.value or b"")
+        )
+
+    def _reject(self, flight: Flight, record: Record, error: Exception) -> None:
+        """NATS will never take this record: keep it as a dead letter and go on."""
+        reason = "too-large" if isinstance(error, MaxPayloadError) else "unpublishable"
+        logger.error(
+            "bridge out: %s %s is a dead letter: %s (%s)", _subject(record), _message_id(record), reason, error
+        )
+        self._counters.rejected += 1
+        self._counters.count(_subject(record), "rejected", time.time() - record.timestamp)
+        flight.letters += dead_letter(record, reason, error)
+
+    # ---- acks ------------------------------------------------------------------------------------------
+
+    async def _receive(self, message: Msg) -> None:
+        flight = self._flights.pop(message.subject, None)
+        if flight is None:
+            return
+        record = flight.waiting.pop(message.subject)
+        try:
+            self._acked(flight, record, message)
+        except Exception as error:  # noqa: BLE001 - nats-py would swallow it and the batch would wait in vain
+            self._fail(flight, f"the ack of {_subject(record)} can't be used: {error!r}")
+        self._land(flight)
+
+    def _acked(self, flight: Flight, record: Record, message: Msg) -> None:
+        if message.headers and message.headers.get("Status") == "503":
+            self._fail(flight, f"no stream holds {_subject(record)} any more")
+            return
+        ack = decode_ack(message.data)
+        if ack.error is None:
+            flight.seq = max(flight.seq, ack.seq)
+            self._published(record)
+        elif ack.error.get("err_code") == MESSAGE_TOO_LARGE:
+            self._reject(flight, record, MaxPayloadError())
+        else:
+            self._fail(flight, f"the stream refused {_subject(record)}: {ack.error.get('description')}")
+
+    def _published(self, record: Record) -> None:
+        self._counters.published += 1
+        self._counters.count(_subject(record), "published", time.time() - record.timestamp)
+
+    def _land(self, flight: Flight) -> None:
+        if flight.sent and not flight.waiting and not flight.done.done():
+            flight.done.set_result(None)
+
+    def _fail(self, flight: Flight, why: str) -> None:
+        if not flight.done.done():
+            flight.done.set_exception(PublishFailed(why))
+            flight.done.exception()  # a flight that is given up meanwhile is not an error of its own
+
+    async def _settle(self, client: Client, stream: StreamState, flight: Flight) -> None:
+        """Wait for the batch's acks, then commit its offsets and how far the stream is."""
+        if flight.plain:
+            await client.flush()
+            for record in flight.plain:
+                self._published(record)
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT):
+                await flight.done
+        except TimeoutError:
+            raise PublishFailed(f"no ack for {len(flight.waiting)} messages in {ACK_TIMEOUT:.0f} s") from None
+        await self._commit(stream, flight.seq, flight.offsets, flight.letters)
+
+    async def _commit(
+        self, stream: StreamState, seq: int, offsets: dict[TopicPartition, int], letters: Sequence[Send] = ()
+    ) -> None:
+        # While ids that were found wait for their records, the next look must begin where this one did.
+        self._seq = self._seq if self._out else max(self._seq, seq)
+        note = json.dumps({"seq": self._seq, "stream_created": stream.created}).encode()
+        await unbroken(self._log.commit(letters, group=GROUP, offsets=offsets, notes={NOTE: note}))
+
+    # ---- what is out already ---------------------------------------------------------------------------
+
+    async def _find_what_is_out(self, client: Client, stream: StreamState) -> None:
+        """Read the ids that the stream got from us since the last commit, and pass over their records."""
+        barrier = await self._barrier(client)
+        note = json.loads(self._log.note(NOTE) or b"{}")
+        known = note.get("stream_created") == stream.created
+        self._seq = note["seq"] if known else (0 if note else barrier)
+        found = await self._ids(client, stream, barrier) if self._seq < barrier else {}
+        offsets, self._out = self._passed(client, stream, found)
+        if not self._out:
+            self._seq = barrier
+        await self._commit(stream, self._seq, offsets)
+
+    async def _barrier(self, client: Client) -> int:
+        """The stream's sequence once all that was sent before has been stored.
+
+        Raises:
+            PublishFailed: the stream refuses messages.
+        """
+        answer = await client.request(BARRIER, b"", timeout=API_TIMEOUT)
+        ack = decode_ack(answer.data)
+        if ack.error is not None:
+            raise PublishFailed(f"the stream takes no messages: {ack.error.get('description')}")
+        return ack.seq
+
+    async def _ids(self, client: Client, stream: StreamState, until: int) -> dict[str, int]:
+        found: dict[str, int] = {}
+        async with OrderedPull(client, stream.name, seq=self._seq + 1, headers_only=True) as pull:
+            reached = False
+            while not reached:
+                for message in await pull.take(BATCH):
+                    if self._origin.is_ours(message.subject, message.headers):
+                        found[(message.headers or {})[MESSAGE_ID]] = message.seq
+                    reached = reached or message.seq >= until
+        return found
+
+    def _passed(
+        self, client: Client, stream: StreamState, found: dict[str, int]
+    ) -> tuple[dict[TopicPartition, int], dict[str, int]]:
+        """The offsets behind the records that are out, and the ids that are out beyond a record that isn't.
+
+        A partition is published in order, so what is out are its first records; only a stream that refused one message
+        and took the next leaves a hole.
+        """
+        offsets: dict[TopicPartition, int] = {}
+        beyond: dict[str, int] = {}
+        for partition in range(self._partitions):
+            hole = False
+            for record in self._log.read(OUTBOUND, partition, self._committed(partition), 2 * BATCH):
+                message_id = _message_id(record)
+                if message_id not in found:
+                    # One that no stream holds went out as well if one after it did.
+                    hole = hole or stream.holds(_subject(record)) or self._size(record) > client.max_payload
+                elif hole:
+                    beyond[message_id] = found[message_id]
+                else:
+                    offsets[TopicPartition(OUTBOUND, partition)] = record.offset + 1
+                    self._skip(record)
+        return offsets, beyond
+
+    def _skip(self, record: Record) -> None:
+        self._counters.duplicates_skipped += 1
+        self._counters.count(_subject(record), "skipped", time.time() - record.timestamp)
+
+
+def _subject(record: Record) -> str:
+    return header(record.headers, "a4co-subject")
+
+
+def _message_id(record: Record) -> str:
+    return header(record.headers, MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}"

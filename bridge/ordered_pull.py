@@ -1,0 +1,154 @@
+"""Reads a stream in order, each message once, from a given place: an ephemeral consumer without acks.
+
+It notices when the server lost or repeated something and then ends; its user goes on from what it has kept itself.
+"""
+
+import asyncio
+import json
+from collections import deque
+from typing import Any, NamedTuple, Self
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from bridge.jetstream import SECOND_NS, BridgeError, api, rfc3339
+
+REQUEST = 500
+"""Messages asked for at a time. Three requests outstanding hide the round trip."""
+CREDIT = 3 * REQUEST
+REQUEST_BYTES = 16 * 1024 * 1024
+EXPIRES = 30
+HEARTBEAT = 5
+SILENCE = 15.0
+"""Seconds without even a heartbeat after which the consumer counts as gone."""
+
+
+class ConsumerLost(BridgeError):
+    """The server dropped the consumer, or a message is missing in between."""
+
+
+class Arrived(NamedTuple):
+    """A message of the stream. `time`: when it was stored, ns since the epoch. `pending`: how many come after it."""
+
+    seq: int
+    time: int
+    pending: int
+    subject: str
+    headers: dict[str, str] | None
+    data: bytes
+
+
+class OrderedPull:
+    """Use as `async with OrderedPull(...)`, then `take`. At most 1,500 messages and 3 x 16 MB wait inside it.
+
+    Starts at the sequence `seq`, or at the first message stored at `since` (ns since the epoch) or later.
+    """
+
+    def __init__(
+        self, client: Client, stream: str, *, seq: int = 1, since: int | None = None, headers_only: bool = False
+    ) -> None:
+        self._client = client
+        self._stream = stream
+        self._config: dict[str, Any] = {
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "inactive_threshold": 60 * SECOND_NS,
+            "mem_storage": True,
+            "num_replicas": 1,
+            "headers_only": headers_only,
+        }
+        if since is None:
+            self._config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, seq)}
+        else:
+            self._config |= {"deliver_policy": "by_start_time", "opt_start_time": rfc3339(since)}
+        self._inbox = client.new_inbox()
+        self._next = ""
+        self._request = json.dumps(
+            {
+                "batch": REQUEST,
+                "expires": EXPIRES * SECOND_NS,
+                "idle_heartbeat": HEARTBEAT * SECOND_NS,
+                # A request whose limit is below one message would never be answered.
+                "max_bytes": max(REQUEST_BYTES, 2 * client.max_payload),
+            }
+        ).encode()
+        self._arrived: deque[Msg] = deque()
+        self._wake = asyncio.Event()
+        self._credit = 0
+        self._delivered = 0
+        self._lost = ""
+        self._subscription: Subscription | None = None
+
+    async def __aenter__(self) -> Self:
+        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
+        body = {"stream_name": self._stream, "config": self._config}
+        name = (await api(self._client, f"CONSUMER.CREATE.{self._stream}", body))["name"]
+        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}"
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        if self._subscription is not None and self._client.is_connected:
+            try:
+                await self._subscription.unsubscribe()
+                # The answer doesn't matter: a consumer that is not deleted goes away by itself.
+                await self._client.publish(self._next.replace("MSG.NEXT", "DELETE"))
+            except nats.errors.Error:
+                return
+
+    async def take(self, limit: int) -> list[Arrived]:
+        """What has arrived, at least one message, at most `limit`.
+
+        Raises:
+            ConsumerLost: start again after the last message taken.
+        """
+        while not self._arrived:
+            if self._lost:
+                raise ConsumerLost(f"the consumer on {self._stream} is gone: {self._lost}")
+            await self._ask()
+            self._wake.clear()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._wake.wait()
+            except TimeoutError:
+                raise ConsumerLost(f"nothing heard of the consumer on {self._stream} for {SILENCE:.0f} s") from None
+        taken = [self._read(self._arrived.popleft()) for _ in range(min(limit, len(self._arrived)))]
+        await self._ask()
+        return taken
+
+    async def _ask(self) -> None:
+        """Keep requests outstanding for as many messages as may wait here."""
+        while self._credit + len(self._arrived) <= CREDIT - REQUEST:
+            self._credit += REQUEST
+            await self._client.publish(self._next, self._request, reply=f"{self._inbox}.r")
+
+    async def _receive(self, message: Msg) -> None:
+        if message.reply.startswith("$JS.ACK."):
+            self._credit -= 1
+            self._arrived.append(message)
+        else:
+            self._hear(message.headers or {})
+        self._wake.set()
+
+    def _hear(self, headers: dict[str, str]) -> None:
+        """A status in place of a message: a heartbeat, the end of a request, or the end of the consumer."""
+        status, unused = headers.get("Status"), headers.get("Nats-Pending-Messages")
+        if status == "100":
+            return
+        if unused is not None and (status in {"404", "408"} or "MaxBytes" in headers.get("Description", "")):
+            self._credit -= int(unused)
+        else:
+            self._lost = headers.get("Description") or f"status {status}"
+
+    def _read(self, message: Msg) -> Arrived:
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two more.
+        tokens = message.reply.split(".")
+        at = 5 if len(tokens) == 9 else 7
+        delivered = int(tokens[at + 1])
+        if delivered != self._delivered + 1:
+            raise ConsumerLost(f"{self._stream}: delivery {delivered} came after {self._delivered}")
+        self._delivered = delivered
+        return Arrived(
+            int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3]), message.subject, message.headers, message.data
+        )

@@ -1,0 +1,40 @@
+"""The mark on what we publish, by which we know it again when it comes back through the mirror.
+
+It says that we once published a message with this id on this subject; it does not vouch for the payload.
+"""
+
+import hmac
+import secrets
+
+from app.engine.embedded_log import EmbeddedLog
+
+ORIGIN = "A4co-Origin"
+MESSAGE_ID = "Nats-Msg-Id"
+NOTE = "origin-secret"
+
+
+class Origin:
+    """Marks and recognises by a secret that stays in the log."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    @classmethod
+    async def of(cls, log: EmbeddedLog) -> "Origin":
+        """The log's own; a new log gets one."""
+        secret = log.note(NOTE)
+        if secret is None:
+            secret = secrets.token_bytes(32)
+            await log.commit([], notes={NOTE: secret})
+            await log.synced()
+        return cls(secret)
+
+    def mark(self, message_id: str, subject: str) -> str:
+        """The value of the header A4co-Origin: 32 hexadecimal digits."""
+        return hmac.digest(self._secret, f"{message_id}\n{subject}".encode(), "sha256").hex()[:32]
+
+    def is_ours(self, subject: str, headers: dict[str, str] | None) -> bool:
+        """Whether the mark is there and right."""
+        if not headers or ORIGIN not in headers:
+            return False
+        return hmac.compare_digest(headers[ORIGIN].encode(), self.mark(headers.get(MESSAGE_ID, ""), subject).encode())

