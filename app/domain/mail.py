@@ -1,4 +1,7 @@
-"""What a mail to a customer looks like: subject, text and HTML, in Spanish. Whether it is sent is decided in order_saga.py."""
+"""What a mail to a customer looks like: subject, text and HTML, in Spanish.
+
+Whether it is sent, and when again, is decided in order_saga.py.
+"""
 
 from html import escape
 from typing import Any, NamedTuple
@@ -76,7 +79,7 @@ def _money(amount: Any, variables: dict[str, Any]) -> str:
 
 
 def _day(iso: str) -> str:
-    """ "2026-11-27T13:35:53.037Z" -> "27/11/2026"; anything else as it is."""
+    """2026-11-27T13:35:53.037Z -> 27/11/2026; anything else as it is."""
     parts = iso[:10].split("-")
     return "/".join(reversed(parts)) if len(parts) == 3 else iso
 
