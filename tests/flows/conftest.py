@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from tests.flows import invariants
 from tests.flows.market import Market
 
 
@@ -26,9 +27,16 @@ async def open_market(tmp_path: Path) -> AsyncIterator[Opens]:
         return market
 
     yield opens
-    for market in markets:
-        await market.stop()
-        market.close()
+    try:
+        for market in markets:
+            if market.running:
+                await market.settle()
+                invariants.hold(market)
+    finally:
+        for market in markets:
+            if market.running:
+                await market.stop()
+            market.close()
 
 
 @pytest.fixture

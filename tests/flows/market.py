@@ -7,6 +7,7 @@ the test's. Mails go to a real SMTP server on loopback.
 import asyncio
 import itertools
 import json
+from collections.abc import Sequence
 from email.message import Message as Mail
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,13 @@ from typing import Any
 from aiosmtpd.handlers import Message as MailHandler
 from aiosmtpd.smtp import SMTP
 
+from agents.notifications import Mailer, send_mails
 from app import topics
+from app.domain.messages import Message
 from app.domain.rows import OrderSaga, Stock
 from app.engine.embedded_log import EmbeddedLog
+from app.engine.lanes import EffectLane, ReducerLane
+from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
 from app.main import Marketplace
 from app.settings import Settings
@@ -26,6 +31,8 @@ from tests.waiting import wait_until
 
 NOW = 1_800_000_000.0
 IDS = itertools.count(1)
+STOCK, MAILS = "apply_stock_commands", "send_mails"
+"""The lanes that a test can send away, to look at an order before they have answered."""
 
 
 class MailBox(MailHandler):
@@ -53,34 +60,64 @@ class Market:
         self.now = NOW
         self.directory = directory
         self.box = MailBox()
+        self.failures: list[BaseException] = []
+        self.running = False
+        self.expects_dead_letters = False
+        self.away: dict[str, ReducerLane[Any] | EffectLane] = {}
         self._smtp: asyncio.Server | None = None
+        self._smtp_port = 0
         self._settings = settings
         self._log: EmbeddedLog | None = None
-        self.failures: list[BaseException] = []
 
     # ---- running ---------------------------------------------------------------------------------------
 
-    async def start(self) -> None:
+    async def start(self, *, without: Sequence[str] = ()) -> None:
+        """Start it all, or all but some lanes: what those would do waits until `answers` is called for it."""
         if self._smtp is None:
-            self._smtp = await asyncio.get_running_loop().create_server(lambda: SMTP(self.box), "127.0.0.1", 0)
-        port = self._smtp.sockets[0].getsockname()[1]
-        given = {"data_dir": self.directory, "smtp_url": f"smtp://127.0.0.1:{port}", **self._settings}
+            await self.mail_server_comes_up()
+        given = {"data_dir": self.directory, "smtp_url": f"smtp://127.0.0.1:{self._smtp_port}", **self._settings}
         settings = Settings(**given)
         self._log = EmbeddedLog(settings.log_path, clock=lambda: self.now)
         self._log.open()
         self.application = Marketplace(settings, self._log, clock=lambda: self.now)
         self.engine = self.application.engine
         self.engine.on_failure = self.failures.append
+        if settings.smtp_url:
+            # A mail's answer carries the time that its next try is counted from: the test's.
+            mailer = Mailer(settings.smtp_url, settings.mail_from, clock=lambda: self.now)
+            self.engine.application.effects = [send_mails(mailer)]
         self.engine.open()
+        self.away = {lane.name: lane for lane in self.engine.lanes if lane.name in without}
+        self.engine.lanes = [lane for lane in self.engine.lanes if lane.name not in without]
         await self.engine.start()
+        self.running = True
 
     async def stop(self) -> None:
+        self.running = False
         await self.engine.stop()
         self.log.close()
 
-    async def restart(self) -> None:
+    async def restart(self, *, without: Sequence[str] = ()) -> None:
+        """Stop and start again; what waits is dealt with when it returns."""
         await self.stop()
-        await self.start()
+        await self.start(without=without)
+        await self.settle()
+
+    async def answers(self, lane: str, key: str) -> None:
+        """A lane that is away deals with the next one record of the key's partition."""
+        partition = partition_for(key.encode(), self.log.partitions("stock-commands"))
+        assert await self.away[lane].round(partition, 1), f"nothing waits for {lane}"  # type: ignore[call-arg]
+        await self.settle()
+
+    async def mail_server_comes_up(self) -> None:
+        """Where it was before, if it was up before."""
+        loop = asyncio.get_running_loop()
+        self._smtp = await loop.create_server(lambda: SMTP(self.box), "127.0.0.1", self._smtp_port)
+        self._smtp_port = self._smtp.sockets[0].getsockname()[1]
+
+    def mail_server_goes_down(self) -> None:
+        """Connections are refused."""
+        self.close()
 
     def close(self) -> None:
         if self._smtp is not None:
@@ -92,7 +129,9 @@ class Market:
         return self._log
 
     async def settle(self) -> None:
-        await wait_until(lambda: bool(self.failures) or self.engine.idle(), within=10, what="the application to be idle")
+        await wait_until(
+            lambda: bool(self.failures) or self.engine.idle(), within=10, what="the application to be idle"
+        )
         assert not self.failures, self.failures
 
     async def later(self, seconds: float) -> None:
@@ -107,6 +146,11 @@ class Market:
         value = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         topic = ROUTES[subject].topic
         await self.log.commit([Send(topic, key.encode(), value, (("a4co-subject", subject.encode()), *headers))])
+        await self.settle()
+
+    async def tell(self, *messages: Message) -> None:
+        """Messages of our own agents arrive, in one go."""
+        await self.log.commit([send for message in messages for send in topics.sends_of(message)])
         await self.settle()
 
     async def say(
@@ -134,8 +178,12 @@ class Market:
         """(product, on hand, threshold) of each product."""
         lines = [
             StockLine(
-                product_id=product, name=product.title(), category="despensa", artisan_id="artisan-1",
-                on_hand=on_hand, threshold=threshold,
+                product_id=product,
+                name=product.title(),
+                category="despensa",
+                artisan_id="artisan-1",
+                on_hand=on_hand,
+                threshold=threshold,
             )
             for product, on_hand, threshold in products
         ]
@@ -145,8 +193,14 @@ class Market:
     async def order(self, order: str, *lines: tuple[str, int], total: float = 25.0, event_id: str = "") -> str:
         """A customer orders (product, quantity) lines."""
         items = [
-            {"productId": product, "productName": product.title(), "quantity": quantity, "unitPrice": 12.5,
-             "artisanId": "artisan-1", "totalPrice": 12.5 * quantity}
+            {
+                "productId": product,
+                "productName": product.title(),
+                "quantity": quantity,
+                "unitPrice": 12.5,
+                "artisanId": "artisan-1",
+                "totalPrice": 12.5 * quantity,
+            }
             for product, quantity in lines
         ]
         data = {
@@ -165,22 +219,60 @@ class Market:
         }  # fmt: skip
         return await self.say("payment.succeeded", "PaymentSucceededEvent", payment, data, key=order, event_id=event_id)
 
-    async def payment_fails(self, order: str, payment: str = "pay-1", *, retryable: bool) -> str:
+    async def payment_fails(self, order: str, payment: str = "pay-1", *, retryable: bool, event_id: str = "") -> str:
         """The payment service could not charge the customer."""
         data = {
             "orderId": order, "errorCode": "CARD_DECLINED", "errorMessage": "Tarjeta rechazada por el banco",
             "retryable": retryable, "failedAt": "2027-01-15T08:00:01.000Z", "paymentGateway": "stripe",
             "failureReason": "Insufficient funds", "customerNotified": False,
         }  # fmt: skip
-        return await self.say("payment.failed", "PaymentFailedEvent", payment, data, key=order)
+        return await self.say("payment.failed", "PaymentFailedEvent", payment, data, key=order, event_id=event_id)
 
-    async def customer_cancels(self, order: str) -> str:
+    async def customer_cancels(self, order: str, event_id: str = "") -> str:
         """The order service tells that the customer does not want it any more."""
         data = {
             "reason": "Ya no lo quiero", "cancelledAt": "2027-01-15T08:00:01.000Z", "cancelledBy": "customer",
             "refundRequired": False, "notificationSent": False,
         }  # fmt: skip
-        return await self.say("order.cancelled", "OrderCancelledEvent", order, data)
+        return await self.say("order.cancelled", "OrderCancelledEvent", order, data, event_id=event_id)
+
+    async def confirmed_elsewhere(self, order: str, event_id: str = "") -> str:
+        """Another service confirmed the order."""
+        data = {
+            "confirmedAt": "2027-01-15T08:00:02.000Z", "estimatedDelivery": "2027-01-18T08:00:02.000Z",
+            "paymentReference": "txn-elsewhere", "artisanNotified": True, "trackingNumber": "TRK1",
+        }  # fmt: skip
+        return await self.say("order.confirmed", "OrderConfirmedEvent", order, data, event_id=event_id)
+
+    async def mailed_elsewhere(self, order: str, template: str = "order-confirmation") -> str:
+        """Another service sent the customer a mail."""
+        data = {
+            "recipientEmail": "cliente@jaen.example", "subject": "Su pedido", "template": template,
+            "variables": {"orderId": order}, "sentAt": "2027-01-15T08:00:03.000Z", "provider": "sendgrid",
+            "messageId": "msg_1",
+        }  # fmt: skip
+        return await self.say("notification.email.sent", "EmailSentEvent", f"email_{order}", data, key=order)
+
+    async def delivered(self, order: str, event_id: str = "") -> str:
+        """The goods arrived."""
+        data = {"deliveredAt": "2027-01-16T08:00:00.000Z", "deliveryConfirmation": "D-1", "recipientName": "Ana"}
+        return await self.say("order.delivered", "OrderDeliveredEvent", order, data, event_id=event_id)
+
+    async def updated(self, order: str, event_id: str = "") -> str:
+        """A fact of the order that nobody here acts on."""
+        return await self.say("order.updated", "OrderUpdatedEvent", order, {"note": "llamar antes"}, event_id=event_id)
+
+    async def refunded(self, order: str, payment: str = "pay-1", event_id: str = "") -> str:
+        """The payment service gave the money back."""
+        data = {"originalPaymentId": payment, "orderId": order, "amount": 25.0, "currency": "EUR"}
+        return await self.say(
+            "payment.refund.processed", "RefundProcessedEvent", f"refund-{payment}", data, key=order, event_id=event_id
+        )
+
+    async def stock_moves(self, kind: str, product: str, *, event_id: str = "", **data: Any) -> str:
+        """Another service tells of the shelf: `kind` is updated, replenished or depleted."""
+        event_type = f"Stock{kind.title()}Event"
+        return await self.say(f"inventory.stock.{kind}", event_type, product, data, event_id=event_id)
 
     # ---- looking ---------------------------------------------------------------------------------------
 
@@ -207,15 +299,36 @@ class Market:
             for record in self.log.read(topic, partition, 0, 1_000_000)
         ]
 
-    def said(self, subject: str = "") -> list[tuple[str, dict[str, Any]]]:
-        """(subject, payload) of what was said on NATS, all or on one subject."""
+    def said(self, subject: str = "", *, about: str = "") -> list[tuple[str, dict[str, Any]]]:
+        """(subject, payload) of what was said on NATS: all, or on one subject, or about one order or product."""
         said = []
         for record in self.records("outbound"):
             name = (topics.header(record.headers, "a4co-subject") or b"").decode()
-            if subject in ("", name):
+            if subject in ("", name) and about.encode() in (b"", record.key):
                 said.append((name, json.loads(record.value or b"null")))
         return said
 
-    def subjects(self) -> list[str]:
-        """What was said, in the order of an order's partition."""
-        return [subject for subject, _ in self.said()]
+    def subjects(self, about: str = "") -> list[str]:
+        """What was said, partition by partition: about one order or product, in the order it was said."""
+        return [subject for subject, _ in self.said(about=about)]
+
+    def only(self, subject: str) -> Any:
+        """The payload of the one message on the subject."""
+        [(_, payload)] = self.said(subject)
+        return payload
+
+    def facts(self, subject: str) -> list[dict[str, Any]]:
+        """The eventData of each message on the subject, in dialect A's envelope."""
+        return [payload["eventData"] for _, payload in self.said(subject)]
+
+    def dead_letters(self) -> list[dict[str, str]]:
+        """What the headers of each dead letter say."""
+        return [{name: value.decode() for name, value in record.headers} for record in self.records("dead-letters")]
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Every row of every table."""
+        return {name: dict(table.items()) for name, table in self.engine.tables.items()}
+
+    def changelog(self, table: str) -> dict[str, bytes]:
+        """The newest row of each key as the table's changelog has it."""
+        return {(record.key or b"").decode(): record.value or b"" for record in self.records(f"{table}-changelog")}

@@ -1,0 +1,56 @@
+"""What holds of a marketplace at rest, whatever happened in it. Every flow test ends with it."""
+
+import msgspec
+
+from app import topics
+from app.domain.rows import SagaState
+from tests.flows.market import STOCK, Market
+
+WANTED = ("asked", "held")
+LOST_OR_WON = (SagaState.CONFIRMED, SagaState.COMPLETED, SagaState.CANCELLING, SagaState.CANCELLED, SagaState.CLOSED)
+
+
+def hold(market: Market) -> None:
+    """No product is promised twice, nothing is said twice, and tables and changelogs are one."""
+    nothing_is_promised_twice(market)
+    nothing_is_said_twice(market)
+    tables_are_their_changelogs(market)
+    if not market.expects_dead_letters:
+        assert market.dead_letters() == []
+    if STOCK not in market.away:
+        every_hold_is_wanted(market)
+
+
+def nothing_is_promised_twice(market: Market) -> None:
+    for product, stock in market.rows()["inventory"].items():
+        assert 0 <= stock.reserved <= stock.on_hand, product
+        assert stock.reserved == sum(hold.quantity for hold in stock.holds.values()), product
+
+
+def nothing_is_said_twice(market: Market) -> None:
+    ids = [topics.header(record.headers, "Nats-Msg-Id") for record in market.records("outbound")]
+    assert None not in ids
+    assert len(set(ids)) == len(ids)
+
+
+def tables_are_their_changelogs(market: Market) -> None:
+    for name, table in market.engine.tables.items():
+        logged = market.changelog(name)
+        assert {key: msgspec.json.decode(row, type=table.spec.row_type) for key, row in logged.items()} == dict(
+            table.items()
+        )
+        assert all(table.get(key) == row for key, row in table.items())
+
+
+def every_hold_is_wanted(market: Market) -> None:
+    """A product's holds are those that the orders' sagas know of, and an ended order holds nothing."""
+    rows = market.rows()
+    held = {(order, product) for product, stock in rows["inventory"].items() for order in stock.holds}
+    wanted = {
+        (order, product)
+        for order, saga in rows["order_sagas"].items()
+        for product, holding in saga.products.items()
+        if holding.status in WANTED
+    }
+    assert held == wanted
+    assert not any(rows["order_sagas"][order].state in LOST_OR_WON for order, _ in held)
