@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
-import orjson
+import msgspec
 
 from app.engine.disk_sync import DiskSync
 from app.engine.errors import LogBusy, LogFailed, TopicMismatch
@@ -424,11 +424,8 @@ class _Transaction:
             self._db.execute("ROLLBACK")
 
 
-def pack_headers(headers: Headers) -> bytes:
-    """Headers as bytes: a JSON list of [name, value] with the value as latin-1 text, so any byte survives."""
-    return orjson.dumps([(name, value.decode("latin-1")) for name, value in headers])
+pack_headers = msgspec.msgpack.Encoder().encode
+"""Headers as bytes (MessagePack: pairs of text and bytes)."""
 
-
-def unpack_headers(packed: bytes) -> Headers:
-    """What `pack_headers` packed."""
-    return tuple((name, value.encode("latin-1")) for name, value in orjson.loads(packed))
+unpack_headers = msgspec.msgpack.Decoder(Headers).decode
+"""What `pack_headers` packed."""

@@ -1,0 +1,254 @@
+"""A lane folds a rule over records, commits offsets, outputs and changelog together, and can rebuild its table."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import pytest
+
+from app.engine.embedded_log import EmbeddedLog
+from app.engine.engine import Application, Engine
+from app.engine.errors import LogFailed
+from app.engine.lanes import Effect, Hooks, Reducer, Topic
+from app.engine.records import Record, Send
+from app.engine.store import Store
+from app.engine.tables import TableSpec
+from tests.waiting import wait_until
+
+
+class Tally(msgspec.Struct, frozen=True):
+    """How often a word was seen, and when it is to be recalled."""
+
+    count: int
+    due: float | None = None
+
+
+class Word(NamedTuple):
+    key: str
+    value: str
+
+
+class Step(NamedTuple):
+    row: Tally | None
+    outputs: tuple[Any, ...] = ()
+    outcome: str = "applied"
+
+
+def read_word(record: Record) -> Word | None:
+    value = (record.value or b"").decode()
+    return None if value == "nothing" else Word((record.key or b"").decode(), value)
+
+
+def count_words(row: Tally | None, word: Word) -> Step:
+    count = row.count if row else 0
+    match word.value:
+        case "poison":
+            raise ValueError("no such word")
+        case "forget":
+            return Step(None)
+        case "same":
+            return Step(row, outcome="ignored")
+        case "later":
+            return Step(Tally(count, due=100.0))
+        case "due":
+            return Step(Tally(count + 1000))
+        case _:
+            return Step(Tally(count + 1), (f"{word.key}={count + 1}",))
+
+
+WORDS = Topic("words", read_word)
+TIMERS = Topic("timers", read_word)
+COUNTED = Topic("counted")
+REJECTED = Topic("rejected")
+TALLIES = TableSpec("tallies", Tally, deadline=lambda row: row.due)
+
+
+def reject(record: Record, reason: str, error: str) -> list[Send]:
+    return [Send("rejected", record.key, record.value, (("reason", reason.encode()), ("error", error.encode())))]
+
+
+class Counting:
+    """The engine over a log in `path`, with the test's clock."""
+
+    def __init__(self, path: Path, effects: tuple[Effect, ...] = ()) -> None:
+        self.path = path
+        self.now = 0.0
+        self.outcomes: list[str] = []
+        self.log = EmbeddedLog(path / "log.db")
+        self.log.open()
+        counter = Reducer(
+            "count_words", (WORDS, TIMERS), TALLIES, count_words,
+            encode=lambda said: [Send("counted", said.partition("=")[0].encode(), said.encode())],
+            timer=lambda key, _due, _now: Send("timers", key.encode(), b"due"),
+        )  # fmt: skip
+        hooks = Hooks(reject=reject, processed=lambda _l, _r, outcomes, _s: self.outcomes.extend(outcomes))
+        application = Application("test", (WORDS, TIMERS, COUNTED, REJECTED), (counter,), effects, 3, hooks)
+        self.engine = Engine(application, self.log, path / "tables", clock=lambda: self.now)
+        self.engine.open()
+        self.tallies = self.engine.tables["tallies"]
+
+    async def say(self, *words: tuple[str, str]) -> None:
+        await self.log.commit([Send("words", key.encode(), word.encode()) for key, word in words])
+
+    async def settle(self) -> None:
+        await wait_until(lambda: self.engine.failure or self.engine.idle(), what="the engine to be idle")
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+        self.log.close()
+
+    def everything(self, topic: str) -> list[Record]:
+        return [record for part in range(3) for record in self.log.read(topic, part, 0, 10_000)]
+
+
+@pytest.fixture
+async def counting(tmp_path: Path) -> AsyncIterator[Counting]:
+    counting = Counting(tmp_path)
+    await counting.engine.start()
+    yield counting
+    await counting.stop()
+
+
+async def test_rows_outputs_and_changelog_follow_from_the_records(counting: Counting) -> None:
+    await counting.say(("oliva", "a"), ("oliva", "b"), ("queso", "a"), ("oliva", "c"))
+    await counting.settle()
+    assert counting.tallies.get("oliva") == Tally(3)
+    assert dict(counting.tallies.items()) == {"oliva": Tally(3), "queso": Tally(1)}
+    assert counting.tallies.count() == 2
+    said = sorted(record.value or b"" for record in counting.everything("counted"))
+    assert said == [b"oliva=1", b"oliva=2", b"oliva=3", b"queso=1"]
+    newest = {record.key: record.value for record in counting.everything("tallies-changelog")}
+    assert newest == {b"oliva": b'{"count":3,"due":null}', b"queso": b'{"count":1,"due":null}'}
+
+
+async def test_a_batch_writes_one_changelog_record_for_each_changed_row(tmp_path: Path) -> None:
+    counting = Counting(tmp_path)
+    await counting.say(*[("oliva", "x")] * 50, ("queso", "x"), ("miel", "same"))
+    await counting.engine.start()
+    await counting.settle()
+    assert len(counting.everything("tallies-changelog")) == 2
+    assert counting.outcomes.count("applied") == 51
+    assert counting.outcomes.count("ignored") == 1
+    await counting.stop()
+
+
+async def test_poison_is_dead_lettered_alone_and_its_neighbours_pass(counting: Counting) -> None:
+    await counting.say(("oliva", "a"), ("oliva", "poison"), ("oliva", "b"), ("oliva", "nothing"))
+    await counting.settle()
+    assert counting.tallies.get("oliva") == Tally(2)
+    [rejected] = counting.everything("rejected")
+    assert dict(rejected.headers) == {"reason": b"ValueError", "error": b"ValueError: no such word"}
+
+
+async def test_a_row_can_be_forgotten_and_stays_forgotten(counting: Counting) -> None:
+    await counting.say(("oliva", "a"), ("queso", "a"))
+    await counting.settle()
+    await counting.say(("oliva", "forget"))
+    await counting.settle()
+    assert counting.tallies.get("oliva") is None
+    assert counting.tallies.count() == 1
+    await counting.stop()
+    shutil.rmtree(counting.path / "tables")
+    again = Counting(counting.path)
+    assert dict(again.tallies.items()) == {"queso": Tally(1)}
+    await again.engine.start()
+    counting.engine, counting.log = again.engine, again.log
+
+
+async def test_a_deadline_is_told_once_when_it_is_due_also_after_a_restart(counting: Counting) -> None:
+    await counting.say(("oliva", "a"), ("oliva", "later"))
+    await counting.settle()
+    assert counting.tallies.timers() == 1
+    counting.now = 99.0
+    await counting.settle()
+    assert counting.everything("timers") == []
+    await counting.stop()
+
+    again = Counting(counting.path)
+    again.now = 101.0
+    await again.engine.start()
+    await again.settle()
+    assert again.tallies.get("oliva") == Tally(1001)
+    assert len(again.everything("timers")) == 1
+    counting.engine, counting.log = again.engine, again.log
+
+
+@pytest.mark.parametrize("damage", ["wiped", "garbage", "ahead", "of another log", "none"])
+async def test_a_store_is_rebuilt_whatever_happened_to_it(tmp_path: Path, damage: str) -> None:
+    counting = Counting(tmp_path)
+    await counting.engine.start()
+    await counting.say(*[(f"word-{number}", "a") for number in range(200)])
+    await counting.settle()
+    live = dict(counting.tallies.items())
+    identity = counting.log.identity
+    await counting.stop()
+    for partition in range(3):
+        path = tmp_path / "tables" / "tallies" / str(partition)
+        match damage:
+            case "wiped":
+                shutil.rmtree(path)
+            case "garbage":
+                for file in path.glob("MANIFEST*"):
+                    file.write_bytes(b"\xde\xad" * 50)
+            case "ahead":
+                store = Store(path, identity)
+                store.write([(b"word-0", b'{"count":77,"due":null}')], 10_000)
+                store.close()
+            case "of another log":
+                store = Store(path, "another")
+                store.write([(b"word-0", b'{"count":77,"due":null}')], 1)
+                store.close()
+            case _:
+                pass
+    again = Counting(tmp_path)
+    assert dict(again.tallies.items()) == live
+    await again.stop()
+
+
+async def test_a_store_behind_the_changelog_catches_up_from_where_it_stands(tmp_path: Path) -> None:
+    counting = Counting(tmp_path)
+    await counting.say(("oliva", "a"))
+    part = next(part for part in range(3) if counting.log.end("words", part))
+    # As after a crash between the commit and the store's write.
+    await counting.log.commit([Send("tallies-changelog", b"oliva", b'{"count":5,"due":null}', (), None, part)])
+    await counting.stop()
+    again = Counting(tmp_path)
+    assert again.tallies.get("oliva") == Tally(5)
+    await again.stop()
+
+
+async def test_an_effect_sees_durable_records_and_its_answers_are_committed_with_its_offset(tmp_path: Path) -> None:
+    performed: list[bytes | None] = []
+
+    async def perform(records: list[Record]) -> list[Send]:
+        await asyncio.sleep(0)
+        performed.extend(record.value for record in records)
+        return [Send("words", b"echo", b"x") for _ in records]
+
+    counting = Counting(tmp_path, (Effect("speak", COUNTED, perform),))
+    await counting.engine.start()
+    await counting.log.commit([Send("counted", b"k", b"hello"), Send("counted", b"k", b"again")])
+    await wait_until(lambda: counting.tallies.get("echo") is not None)
+    await counting.engine.stop()
+    assert performed[:2] == [b"hello", b"again"]
+    counting.log.close()
+
+
+async def test_a_log_that_fails_stops_the_engine_with_the_cause(counting: Counting) -> None:
+    heard: list[BaseException] = []
+    counting.engine.on_failure = heard.append
+    await counting.log.synced()
+    counting.log._db.execute("PRAGMA query_only=1")
+    counting.log.failure = None
+    with pytest.raises(LogFailed):
+        await counting.say(("oliva", "a"))
+    counting.log.failure = None
+    counting.log._db.execute("PRAGMA query_only=0")
+    await counting.say(("oliva", "a"))
+    counting.log._db.execute("PRAGMA query_only=1")
+    await wait_until(lambda: bool(heard))
+    assert isinstance(heard[0], LogFailed)
+    assert counting.tallies.get("oliva") is None
