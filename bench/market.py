@@ -1,0 +1,163 @@
+"""The whole application as the services see it: one worker process, real NATS, order.created in, order.confirmed out.
+
+Measures orders a second when they come all at once, the latency at a steady rate, and the worker's memory.
+"""
+
+import argparse
+import asyncio
+import json
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from bench.orders import PRODUCTS, order_created, payment_succeeded
+from bench.report import conclude, percentiles, progress
+from tests.live.nats_server import NatsServer
+from tests.live.worker_process import WorkerProcess
+
+PATIENCE = 120.0
+"""Seconds without any confirmation after which a run is given up."""
+
+
+class Services:
+    """The order and payment services: publishes orders, pays at once, and notes when what was heard."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.created: dict[str, float] = {}
+        self.reserved: dict[str, float] = {}
+        self.confirmed: dict[str, float] = {}
+        self._paid: set[str] = set()
+
+    async def listen(self) -> None:
+        for subject, hear in (
+            ("inventory.stock.reserved", self._on_reserved),
+            ("payment.initiated", self._on_payment),
+            ("order.confirmed", self._on_confirmed),
+        ):
+            await self.client.subscribe(subject, cb=hear, pending_msgs_limit=-1, pending_bytes_limit=-1)
+        await self.client.flush()
+
+    async def order(self, order: str) -> None:
+        payload = json.dumps(order_created(order)).encode()
+        self.created[order] = time.perf_counter()
+        await self.client.publish("order.created", payload)
+
+    async def _on_reserved(self, message: Msg) -> None:
+        self.reserved.setdefault(json.loads(message.data)["eventData"]["orderId"], time.perf_counter())
+
+    async def _on_payment(self, message: Msg) -> None:
+        order = json.loads(message.data)["eventData"]["orderId"]
+        await self.client.publish("payment.succeeded", json.dumps(payment_succeeded(order)).encode())
+
+    async def _on_confirmed(self, message: Msg) -> None:
+        order = json.loads(message.data)["aggregateId"]
+        if order in self.confirmed:
+            raise AssertionError(f"{order} was confirmed twice")
+        self.confirmed[order] = time.perf_counter()
+
+    async def all_confirmed(self, wanted: int, what: str) -> None:
+        last, since = -1, time.monotonic()
+        while len(self.confirmed) < wanted:
+            if len(self.confirmed) != last:
+                last, since = len(self.confirmed), time.monotonic()
+                progress(what, last, wanted)
+            elif time.monotonic() - since > PATIENCE:
+                raise SystemExit(f"{what}: {wanted - last} of {wanted} orders were not confirmed")
+            await asyncio.sleep(0.05)
+        progress(what, wanted, wanted)
+
+
+async def throughput(services: Services, orders: int) -> dict[str, Any]:
+    """Every order at once; from the first publish to the last confirmation heard."""
+    began = time.perf_counter()
+    for number in range(orders):
+        await services.order(f"burst_{number:08}")
+        if number % 200 == 199:
+            await services.client.flush()
+    await services.all_confirmed(orders, "burst")
+    seconds = max(services.confirmed.values()) - began
+    return {"orders": orders, "orders_per_second": round(orders / seconds)}
+
+
+async def latency(services: Services, rate: int, seconds: int) -> dict[str, Any]:
+    """Orders at a steady rate; milliseconds from publishing order.created to hearing the answer."""
+    began, total = time.perf_counter(), rate * seconds
+    for number in range(total):
+        wait = began + number / rate - time.perf_counter()
+        if wait > 0:
+            await asyncio.sleep(wait)
+        await services.order(f"steady_{number:08}")
+        progress("steady", number + 1, total)
+    await services.all_confirmed(total, "steady confirmed")
+    took = {
+        name: [heard[order] - at for order, at in services.created.items()]
+        for name, heard in (("reserved", services.reserved), ("confirmed", services.confirmed))
+    }
+    return {
+        "rate": rate,
+        "created_to_reserved_ms": percentiles(took["reserved"]),
+        "created_to_confirmed_ms": percentiles(took["confirmed"]),
+    }
+
+
+async def with_worker(run: Callable[[Services], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """A fresh nats-server, log and worker for one measurement; the worker's memory is added to its figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = NatsServer(Path(folder) / "nats")
+        await server.start()
+        worker = WorkerProcess(Path(folder) / "worker", NATS_URL=server.url, LOG_LEVEL="warning")
+        try:
+            worker.start()
+            await worker.ready()
+            await stock(worker.web)
+            client = await nats.connect(server.url)
+            services = Services(client)
+            await services.listen()
+            figures = await run(services)
+            figures["rss_mb"] = round(worker.rss() / 2**20)
+            await client.close()
+        finally:
+            await worker.close()
+            server.stop()
+    return figures
+
+
+async def stock(web: str) -> None:
+    """Enough of everything."""
+    lines = [
+        {"productId": product, "name": product, "category": "", "artisanId": "", "onHand": 10**9, "threshold": 0}
+        for product in PRODUCTS
+    ]
+    async with httpx.AsyncClient() as client:
+        (await client.post(f"{web}/api/stock/import", json=lines)).raise_for_status()
+
+
+async def measure(orders: int, rate: int, seconds: int) -> dict[str, Any]:
+    """Both measurements, one after the other."""
+    return {
+        "burst": await with_worker(lambda services: throughput(services, orders)),
+        "steady": await with_worker(lambda services: latency(services, rate, seconds)),
+    }
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.market", description=__doc__)
+    parser.add_argument("--orders", type=int, default=10_000, help="orders of the burst")
+    parser.add_argument("--rate", type=int, default=100, help="orders a second of the steady run")
+    parser.add_argument("--seconds", type=int, default=20, help="length of the steady run")
+    options = parser.parse_args()
+    figures = asyncio.run(measure(options.orders, options.rate, options.seconds))
+    conclude("full saga through NATS, embedded, one worker process", figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,30 @@
+"""What every bench prints: progress while it runs, and one line of JSON at the end that others can check."""
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+
+def progress(what: str, done: int, total: int) -> None:
+    """A line that overwrites itself on a terminal; elsewhere one line for each tenth."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r{what} {done}/{total}\x1b[K" + ("\n" if done >= total else ""))
+        sys.stderr.flush()
+    elif done >= total or (total >= 10 and done % (total // 10) == 0):
+        sys.stderr.write(f"{what} {done}/{total}\n")
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float]:
+    """p50, p99 and the largest, in milliseconds."""
+    ordered = sorted(seconds)
+    at = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: round(1000 * ordered[min(len(ordered) - 1, int(len(ordered) * q))], 2) for name, q in at.items()}
+
+
+def conclude(what: str, figures: dict[str, Any], *, seed: int | None = None) -> None:
+    """The line of JSON. `cores` and `load` (of the last minute, at the end) tell how far the figures can be trusted."""
+    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    print(json.dumps({"what": what, **figures, "seed": seed, "machine": machine}), flush=True)
