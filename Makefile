@@ -71,8 +71,8 @@ fmt: venv-dev ## format the code and repair what can be repaired
 bench: venv-dev ## measure speed, latency and memory
 	@$(BIN)/python -m bench
 
-chaos: venv-dev ## kill the worker again and again and compare with a model, the long form
-	@CHAOS=long $(BIN)/python -m pytest tests/live -m slow
+chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
+	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
 # ---- keep ----------------------------------------------------------------------------------------------
 

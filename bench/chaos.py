@@ -1,0 +1,283 @@
+"""Kills the worker again and again under load, and compares what came out of it with a model.
+
+`python -m bench.chaos --kills 30 --seed 7` prints a line a kill and ends with one line of JSON; its exit code is 1 when
+anything was lost, repeated or different. The tests run the same thing, shorter.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.engine.embedded_log import EmbeddedLog
+from tests.live import kill_checks as check
+from tests.live.marketplace import Heard, MailServer, Marketplace, heard, is_answer
+from tests.live.nats_server import NatsServer
+from tests.live.order_model import (
+    PRODUCTS,
+    Order,
+    demand,
+    outcome,
+    plan_orders,
+    row_differences,
+    said_differences,
+    shelf_differences,
+)
+from tests.live.worker_process import WorkerProcess
+
+MOMENTS = ("after its start", "while it opens", "at work", "at work", "at work")
+ORDERS_A_KILL = 100
+SETTLES = 120.0
+"""Seconds for everything to come to its end once nothing is killed any more."""
+
+SETTINGS = {
+    "PAYMENT_RETRY_DELAY": "1",
+    "MAIL_RETRY_DELAY": "0.5",
+    "MAIL_MAX_ATTEMPTS": "20",
+    "LOG_LEVEL": "warning",
+}
+
+
+@dataclass
+class Verdict:
+    """What became of a run. All of `lost`, `duplicates` and `differences` must be nothing."""
+
+    kills: int
+    orders: int
+    seed: int
+    lost: int = 0  # answers decided that the stream does not have, or that the subscriber did not hear
+    duplicates: int = 0  # answers that are in the stream, or were heard, once too often
+    differences: list[str] = field(default_factory=list)
+    mails_lost: int = 0
+    mails_repeated: int = (
+        0  # a mail may go out twice when the worker dies between the mail server's answer and its commit
+    )
+    outcomes: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def good(self) -> bool:
+        return not (self.lost or self.duplicates or self.differences or self.mails_lost)
+
+    def line(self) -> str:
+        """One line of JSON."""
+        return json.dumps(
+            {
+                "what": "kill -9 of the worker",
+                "kills": self.kills,
+                "orders": self.orders,
+                "lost": self.lost + self.mails_lost,
+                "duplicates": self.duplicates,
+                "differences": len(self.differences),
+                "mails_repeated": self.mails_repeated,
+                "seed": self.seed,
+                "seconds": round(self.seconds, 1),
+            }
+        )
+
+
+class Run:
+    """One marketplace with one worker that is killed `kills` times, everything chosen by the seed."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        kills: int,
+        seed: int,
+        orders: int = 0,
+        wipe_tables: bool = False,
+        moments: Sequence[str] = MOMENTS,
+        tell: Callable[[str], None] = lambda _line: None,
+    ) -> None:
+        self._chance = random.Random(seed)
+        self.orders = plan_orders(orders or ORDERS_A_KILL * (kills + 1), seed)
+        self._verdict = Verdict(kills, len(self.orders), seed)
+        self._wipe_always = wipe_tables
+        self._moments = moments
+        self._tell = tell
+        self._folder = folder
+        self._start = {product: max(20, int(part * demand(self.orders)[product])) for product, part in PRODUCTS.items()}
+        self._nats = NatsServer(folder / "nats")
+        self._mail = MailServer()
+        self._market = Marketplace(self.orders)
+
+    async def verdict(self) -> Verdict:
+        """Do it all. Raises AssertionError when it can't come to an end."""
+        began = time.monotonic()
+        await self._nats.start()
+        worker = WorkerProcess(
+            self._folder / "worker", NATS_URL=self._nats.url, SMTP_URL=await self._mail.start(), **SETTINGS
+        )
+        try:
+            await self._market.connect(self._nats.url)
+            worker.start()
+            await worker.ready()
+            await self._fill_shelves(worker)
+            await self.trouble(worker)
+            await self._judge(worker)
+        finally:
+            await self._market.close()
+            await worker.close()
+            self._mail.close()
+            self._nats.stop()
+        self._verdict.seconds = time.monotonic() - began
+        return self._verdict
+
+    async def _fill_shelves(self, worker: WorkerProcess) -> None:
+        for product, units in self._start.items():
+            await self._market.stock(product, units)
+
+        async def filled() -> bool:
+            return len(await worker.pages("/api/inventory")) == len(self._start)
+
+        await worker.until(filled)
+
+    # ---- killing ---------------------------------------------------------------------------------------
+
+    async def trouble(self, worker: WorkerProcess) -> None:
+        """Publish every order while the worker, which is ready, dies and comes back; it has been started at the end."""
+        shares = self._verdict.kills + 1
+        for number in range(self._verdict.kills):
+            publishing = asyncio.create_task(self.publish(self.orders[number::shares]))
+            moment = self._chance.choice(self._moments) if number else "at work"
+            if not worker.running:
+                worker.start()
+            await self._wait_for(moment, worker)
+            worker.kill()
+            wiped = self._wipe_always or self._chance.random() < 0.25
+            if wiped:
+                worker.wipe_tables()
+            await publishing
+            said = f"killed {moment}{', tables wiped' if wiped else ''}; {len(self._market.heard)} answers heard so far"
+            self._tell(f"kill {number + 1}/{self._verdict.kills}: {said}")
+        worker.start()
+        await self.publish(self.orders[self._verdict.kills :: shares])
+
+    async def publish(self, orders: Sequence[Order]) -> None:
+        """Within a second."""
+        for order in orders:
+            await self._market.order(order)
+            await asyncio.sleep(1.0 / len(orders))
+
+    async def _wait_for(self, moment: str, worker: WorkerProcess) -> None:
+        if moment == "after its start":
+            await asyncio.sleep(self._chance.uniform(0, 0.05))
+        elif moment == "while it opens":
+            await asyncio.sleep(self._chance.uniform(0.2, 1.5))
+        else:
+            await worker.ready()
+            enough = len(self._market.heard) + self._chance.randint(1, 2 * ORDERS_A_KILL)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2):
+                    while len(self._market.heard) < enough:
+                        self._market.arrived.clear()
+                        await self._market.arrived.wait()
+
+    # ---- afterwards ------------------------------------------------------------------------------------
+
+    async def _judge(self, worker: WorkerProcess) -> None:
+        await worker.ready()
+        await worker.until(lambda: self._quiet(worker), SETTLES, "not every order has come to an end")
+        rows = [await worker.get(f"/api/orders/{order.id}") for order in self.orders]
+        listed = await worker.pages("/api/orders")
+        shelves = await worker.pages("/api/inventory")
+        worker.stop()
+        log = EmbeddedLog(worker.data / "log.db")
+        log.open()
+        try:
+            stream = await check.stream_messages(self._market.client)
+            answers = [heard(message) for message in stream if is_answer(message)]
+            self._judge_answers(log, answers)
+            differences = [
+                *self._model_differences(rows, shelves),
+                *check.web_differences(log, rows, shelves),
+                *check.order_differences(log, answers, self._market.heard),
+                *check.mirror_differences(log, stream),
+                *check.offset_differences(log),
+                *check.step_differences(log),
+                *check.table_differences(log, worker.data / "tables", self._folder / "cold"),
+            ]
+        finally:
+            log.close()
+        if {row["orderId"]: row["state"] for row in rows} != {row["orderId"]: row["state"] for row in listed}:
+            differences.append("/api/orders lists other orders than there are")
+        self._verdict.differences = differences
+
+    async def _quiet(self, worker: WorkerProcess) -> bool:
+        """Every order has ended, nothing waits, and nothing was heard for half a second."""
+        states = (await worker.get("/api/orders", limit=1))["states"]
+        if sum(states.get(state, 0) for state in ("completed", "closed")) < len(self.orders):
+            return False
+        before = len(self._market.heard)
+        if not await worker.idle():
+            return False
+        await asyncio.sleep(0.5)
+        return await worker.idle() and len(self._market.heard) == before
+
+    def _judge_answers(self, log: EmbeddedLog, stream: Sequence[Heard]) -> None:
+        verdict = self._verdict
+        decided = [check.header(r, "Nats-Msg-Id") for part in check.records(log, "outbound") for r in part]
+        for place in (stream, self._market.heard):
+            for ids in ((answer.identity for answer in place), (answer.event["eventId"] for answer in place)):
+                lost, repeated = check.lost_and_repeated(decided, ids)
+                verdict.lost, verdict.duplicates = max(verdict.lost, lost), max(verdict.duplicates, repeated)
+        mails = [
+            answer.event["eventData"]["messageId"] for answer in stream if answer.subject == "notification.email.sent"
+        ]
+        verdict.mails_lost = len(set(mails) - self._mail.taken.keys())
+        verdict.mails_repeated = self._mail.taken.total() - len(self._mail.taken)
+
+    def _model_differences(self, rows: Sequence[dict[str, Any]], shelves: Sequence[dict[str, Any]]) -> Iterator[str]:
+        scarce = {product for product, units in demand(self.orders).items() if units > self._start[product]}
+        said = check.said_by_order(self._market.heard)
+        sold: Counter[str] = Counter()
+        for order, row in zip(self.orders, rows, strict=True):
+            end = outcome(row)
+            self._verdict.outcomes[end] += 1
+            if end == "confirmed":
+                sold += order.products
+            yield from row_differences(order, row, scarce)
+            yield from said_differences(order, end, said.pop(order.id, Counter()))
+        for order_id in said:
+            yield f"something was said about {order_id}, which nobody ordered"
+        yield from shelf_differences(shelves, self._start, sold)
+
+
+def main() -> int:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
+    parser.add_argument("--orders", type=int, default=0, help=f"default: {ORDERS_A_KILL} for each kill")
+    parser.add_argument("--wipe-tables", action="store_true", help="take the local tables away at every kill")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="a4co-chaos-") as folder:
+        run = Run(
+            Path(folder),
+            kills=given.kills,
+            seed=given.seed,
+            orders=given.orders,
+            wipe_tables=given.wipe_tables,
+            tell=lambda line: print(line, file=sys.stderr, flush=True),
+        )
+        verdict = asyncio.run(run.verdict())
+    for difference in verdict.differences:
+        print(difference, file=sys.stderr)
+    print(f"orders: {dict(verdict.outcomes)}", file=sys.stderr)
+    print(verdict.line())
+    return 0 if verdict.good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
