@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 from collections.abc import Sequence
+from email.header import decode_header, make_header
 from email.message import Message as Mail
 from pathlib import Path
 from typing import Any
@@ -36,21 +37,34 @@ STOCK, MAILS = "apply_stock_commands", "send_mails"
 
 
 class MailBox(MailHandler):
-    """Keeps what the application's mails say; refuses everything while `refusing` is an SMTP answer."""
+    """Keeps what the application's mails say; refuses everything while `refusing` is an SMTP answer.
+
+    `refusing_only` refuses some addresses, each by its answer.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.mails: list[Mail] = []
         self.refusing = ""
+        self.refusing_only: dict[str, str] = {}
 
     async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, _options: Any) -> str:  # noqa: N802 - aiosmtpd's name
-        if self.refusing:
-            return self.refusing
+        if refused := self.refusing or self.refusing_only.get(address, ""):
+            return refused
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
     def handle_message(self, message: Mail) -> None:
         self.mails.append(message)
+
+    def subjects(self) -> list[str]:
+        """The subject of each mail."""
+        return [str(make_header(decode_header(mail["Subject"]))) for mail in self.mails]
+
+    def texts(self) -> list[str]:
+        """The plain text of each mail."""
+        plain = [part for mail in self.mails for part in mail.walk() if part.get_content_type() == "text/plain"]
+        return [bytes(part.get_payload(decode=True)).decode() for part in plain]
 
 
 class Market:
@@ -75,7 +89,8 @@ class Market:
         """Start it all, or all but some lanes: what those would do waits until `answers` is called for it."""
         if self._smtp is None:
             await self.mail_server_comes_up()
-        given = {"data_dir": self.directory, "smtp_url": f"smtp://127.0.0.1:{self._smtp_port}", **self._settings}
+        smtp_url = f"smtp://127.0.0.1:{self._smtp_port}"
+        given = {"data_dir": self.directory, "smtp_url": smtp_url, "partitions": 2, **self._settings}
         settings = Settings(**given)
         self._log = EmbeddedLog(settings.log_path, clock=lambda: self.now)
         self._log.open()
@@ -153,6 +168,11 @@ class Market:
         await self.log.commit([send for message in messages for send in topics.sends_of(message)])
         await self.settle()
 
+    async def again(self, topic: str, record: Record) -> None:
+        """A record is in a topic once more."""
+        await self.log.commit([Send(topic, record.key, record.value, record.headers)])
+        await self.settle()
+
     async def say(
         self, subject: str, event_type: str, order: str, data: dict[str, Any], *, key: str = "", event_id: str = ""
     ) -> str:
@@ -190,7 +210,14 @@ class Market:
         await self.application.import_stock(lines)
         await self.settle()
 
-    async def order(self, order: str, *lines: tuple[str, int], total: float = 25.0, event_id: str = "") -> str:
+    async def order(
+        self,
+        order: str,
+        *lines: tuple[str, int],
+        total: float = 25.0,
+        email: str = "cliente@jaen.example",
+        event_id: str = "",
+    ) -> str:
         """A customer orders (product, quantity) lines."""
         items = [
             {
@@ -204,17 +231,19 @@ class Market:
             for product, quantity in lines
         ]
         data = {
-            "customerId": "customer-1", "customerEmail": "cliente@jaen.example", "items": items, "totalAmount": total,
+            "customerId": "customer-1", "customerEmail": email, "items": items, "totalAmount": total,
             "currency": "EUR", "createdAt": "2027-01-15T08:00:00.000Z",
             "deliveryAddress": {"street": "Calle Real 1", "city": "Jaén", "state": "Andalucía",
                                 "postalCode": "23001", "country": "España"},
         }  # fmt: skip
         return await self.say("order.created", "OrderCreatedEvent", order, data, event_id=event_id)
 
-    async def paid(self, order: str, payment: str = "pay-1", amount: float = 25.0, event_id: str = "") -> str:
+    async def paid(
+        self, order: str, payment: str = "pay-1", amount: float = 25.0, currency: str = "EUR", event_id: str = ""
+    ) -> str:
         """The payment service charged the customer."""
         data = {
-            "orderId": order, "transactionId": f"txn-{payment}", "amount": amount, "currency": "EUR", "fees": 0.5,
+            "orderId": order, "transactionId": f"txn-{payment}", "amount": amount, "currency": currency, "fees": 0.5,
             "netAmount": amount - 0.5, "processedAt": "2027-01-15T08:00:01.000Z", "paymentGateway": "stripe",
         }  # fmt: skip
         return await self.say("payment.succeeded", "PaymentSucceededEvent", payment, data, key=order, event_id=event_id)
