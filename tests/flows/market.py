@@ -18,6 +18,7 @@ from aiosmtpd.smtp import SMTP
 
 from agents.notifications import Mailer, send_mails
 from app import topics
+from app.domain.dialects import key_of
 from app.domain.messages import Message
 from app.domain.rows import OrderSaga, Stock
 from app.engine.embedded_log import EmbeddedLog
@@ -76,6 +77,7 @@ class Market:
         self.box = MailBox()
         self.failures: list[BaseException] = []
         self.running = False
+        self.suffix = ""
         self.expects_dead_letters = False
         self.away: dict[str, ReducerLane[Any] | EffectLane] = {}
         self._smtp: asyncio.Server | None = None
@@ -156,9 +158,12 @@ class Market:
 
     # ---- saying ----------------------------------------------------------------------------------------
 
-    async def hear(self, subject: str, payload: bytes | dict[str, Any], key: str, *headers: tuple[str, bytes]) -> None:
-        """A message arrives on NATS and is mirrored."""
+    async def hear(
+        self, subject: str, payload: bytes | dict[str, Any], key: str = "", *headers: tuple[str, bytes]
+    ) -> None:
+        """A message arrives on NATS and is mirrored, by the key that the bridge finds in it."""
         value = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        key = key or key_of(subject, value)
         topic = ROUTES[subject].topic
         await self.log.commit([Send(topic, key.encode(), value, (("a4co-subject", subject.encode()), *headers))])
         await self.settle()
@@ -176,7 +181,7 @@ class Market:
     async def say(
         self, subject: str, event_type: str, order: str, data: dict[str, Any], *, key: str = "", event_id: str = ""
     ) -> str:
-        """A fact in dialect A. Returns its event id."""
+        """A fact in dialect A (in B with the suffix ".v1"). Returns its event id."""
         event_id = event_id or f"event-{next(IDS)}"
         envelope = {
             "eventId": event_id,
@@ -187,7 +192,7 @@ class Market:
             "eventData": data,
             "metadata": {"eventId": event_id, "correlationId": f"c-{event_id}", "version": "1.0", "source": "test"},
         }
-        await self.hear(subject, envelope, key or order)
+        await self.hear(subject + self.suffix, envelope, key or order)
         return event_id
 
     async def stock_is(self, **products: int) -> None:
