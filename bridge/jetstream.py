@@ -6,7 +6,9 @@ It speaks JetStream's JSON API itself, for exact times and error codes. It decid
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -95,12 +97,25 @@ class Connection:
         self.client = client
         self.closed = closed
 
+    async def lost(self) -> None:
+        """Return when the connection is gone."""
+        # nats-py forgets its callbacks when the closing itself fails, so look at the client too.
+        while not self.closed.is_set() and not self.client.is_closed:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    await self.closed.wait()
+
     async def close(self) -> None:
         try:
             async with asyncio.timeout(1):
                 await self.client.close()
         except (OSError, TimeoutError, nats.errors.Error) as error:
             logger.debug("NATS: closing the connection: %r", error)
+        finally:
+            # nats-py leaves the socket open when it fails or is cancelled while closing.
+            transport = self.client._transport  # noqa: SLF001
+            if transport:
+                transport.close()  # type: ignore[no-untyped-call]
 
 
 async def connect(servers: Sequence[str], name: str) -> Connection:
@@ -110,7 +125,7 @@ async def connect(servers: Sequence[str], name: str) -> Connection:
         Disconnected: none of them answered, or they refused us.
     """
     closed = asyncio.Event()
-    last: list[Exception] = []
+    last: deque[Exception] = deque(maxlen=1)
 
     async def on_error(error: Exception) -> None:
         last.append(error)
@@ -120,6 +135,7 @@ async def connect(servers: Sequence[str], name: str) -> Connection:
         closed.set()
 
     client = Client()
+    connection = Connection(client, closed)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT * (len(servers) + 2)):
             await client.connect(
@@ -136,10 +152,13 @@ async def connect(servers: Sequence[str], name: str) -> Connection:
                 max_outstanding_pings=2,
             )
     except (OSError, TimeoutError, nats.errors.Error) as error:
-        await Connection(client, closed).close()
+        await connection.close()
         cause = last[-1] if last else error
         raise Disconnected(f"no NATS at {redact(','.join(servers))}: {str(cause) or repr(cause)}") from error
-    return Connection(client, closed)
+    except asyncio.CancelledError:
+        await connection.close()
+        raise
+    return connection
 
 
 async def api(client: Client, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -91,8 +91,8 @@ class Mirror:
             self._counters.streams_replaced += 1
             logger.error(
                 "bridge in: %s is ANOTHER STREAM than the one mirrored so far (made %s, that one %s): mirroring it "
-                "from its first message. What the old one held unread is lost to us; what it shares with the new one comes "
-                "again and is dropped by event id",
+                "from its first message. What the old one held unread is lost to us; what both have "
+                "comes again and is dropped by event id",
                 stream.name, stream.created, position.stream_created,
             )  # fmt: skip
             return OrderedPull(client, stream.name, seq=1)

@@ -153,7 +153,7 @@ class Bridge:
 
 
 async def _ended(connection: Connection) -> None:
-    await connection.closed.wait()
+    await connection.lost()
     raise Disconnected("the connection to NATS was lost")
 
 
