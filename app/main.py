@@ -84,6 +84,8 @@ class Marketplace:
             reducers=(advance_order_sagas(settings.policy()), apply_stock_commands()),
             effects=effects,
             partitions=settings.partitions,
+            retention=settings.log_retention,
+            kept=(topics.DEAD_LETTERS,),
             hooks=Hooks(
                 reject=self._reject,
                 processed=self._processed,

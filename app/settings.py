@@ -159,6 +159,9 @@ class Settings(BaseSettings):
     partitions: Annotated[int, Field(ge=1, le=256), Allowed("a whole number from 1 to 256")] = Field(
         4, description="partitions of every topic; fixed once the log is made"
     )
+    log_retention: Seconds = Field(
+        30 * 86400.0, description="seconds that the topics keep a record which everybody is done with"
+    )
     web_host: str = Field("127.0.0.1", description="address that the HTTP server listens on")
     web_port: Annotated[int, Field(ge=1, le=65535), Allowed("a port from 1 to 65535")] = Field(
         6066, description="port that the HTTP server listens on"

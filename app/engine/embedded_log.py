@@ -5,11 +5,12 @@ It decides places (partition, offset) and durability. It knows nothing of rows, 
 
 import asyncio
 import fcntl
+import itertools
 import os
 import sqlite3
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -350,7 +351,7 @@ class EmbeddedLog:
             self._watchers.setdefault(topic, []).append(event)
         return event
 
-    # ---- compaction ------------------------------------------------------------------------------------
+    # ---- keeping it small ------------------------------------------------------------------------------------
 
     async def compact(self, topic: str, partition: int, slice_size: int = 2_000) -> int:
         """Drop every record that a newer one of the same key replaces; the newest record always stays.
@@ -377,7 +378,29 @@ class EmbeddedLog:
                 doomed = []
         return dropped + self._drop(doomed)
 
-    async def _scan(self, topic: str, partition: int, end: int, slice_size: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def trim(self, topic: str, partition: int, before: float, slice_size: int = 2_000) -> int:
+        """Drop the partition's records that are older than `before` and that every group is done with.
+
+        The newest record always stays. Works in slices that leave the loop free. Returns how many were dropped.
+        """
+        place = self._places(topic)[partition]
+        low = place << OFFSET_BITS
+        waiting = [following for (_, at), following in self._offsets.items() if at == place]
+        done = min([self._ends[place] - 1, *waiting])
+        dropped = 0
+        while True:
+            found = self._db.execute(
+                "SELECT id, ts FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (low, low + done, slice_size)
+            ).fetchall()
+            doomed = [(row_id,) for row_id, _ in itertools.takewhile(lambda row: row[1] < before, found)]
+            dropped += self._drop(doomed)
+            if len(doomed) < slice_size:
+                return dropped
+            await asyncio.sleep(0)
+
+    async def _scan(
+        self, topic: str, partition: int, end: int, slice_size: int
+    ) -> AsyncIterator[tuple[int, bytes | None, bool]]:
         low = self._places(topic)[partition] << OFFSET_BITS
         position = 0
         while position < end:

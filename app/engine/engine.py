@@ -13,8 +13,8 @@ from app.engine.embedded_log import EmbeddedLog
 from app.engine.lanes import Effect, EffectLane, Hooks, Reducer, ReducerLane, Topic
 from app.engine.tables import Table
 
-COMPACT_EVERY = 30.0
-"""Seconds between two looks at what compaction would drop."""
+TIDY_EVERY = 30.0
+"""Seconds between two looks at what compaction and retention would drop."""
 
 COMPACT_ABOVE = 20_000
 """A partition of a compacted topic is compacted when it has this many records more than keys (and twice as many)."""
@@ -48,6 +48,10 @@ class Application:
     reducers: Sequence[Reducer[Any]] = ()
     effects: Sequence[Effect] = ()
     partitions: int = 4
+    retention: float | None = None
+    """Seconds that a record is kept in a topic that is not compacted, once every reader is done; None: for ever."""
+    kept: Sequence[Topic] = ()
+    """Topics whose records are kept for ever all the same."""
     hooks: Hooks = field(default_factory=lambda: Hooks(reject=lambda _record, _reason, _error: []))
 
 
@@ -116,7 +120,7 @@ class Engine:
     async def start(self) -> None:
         """Start every lane. `open` comes first."""
         self._tasks = [asyncio.create_task(self._run(lane.run(), lane.name), name=lane.name) for lane in self.lanes]
-        self._tasks.append(asyncio.create_task(self._run(self._compact(), "compaction"), name="compaction"))
+        self._tasks.append(asyncio.create_task(self._run(self._tidy(), "tidying"), name="tidying"))
 
     async def _run(self, work: Any, name: str) -> None:
         try:
@@ -157,15 +161,34 @@ class Engine:
         )
         return not due and not any(lane.lag() for lane in self.lanes)
 
-    async def _compact(self) -> None:
+    async def _tidy(self) -> None:
         while True:
-            await asyncio.sleep(COMPACT_EVERY)
-            for table in self.tables.values():
-                changelog = table.spec.changelog
-                for part in table.partitions:
-                    end = self.log.end(changelog, part.partition)
-                    grown = end - self._compacted_at.get((changelog, part.partition), 0)
-                    if grown > max(COMPACT_ABOVE, part.count):
-                        dropped = await self.log.compact(changelog, part.partition)
-                        self._compacted_at[changelog, part.partition] = end
-                        logger.info("changelog compacted", topic=changelog, partition=part.partition, dropped=dropped)
+            await asyncio.sleep(TIDY_EVERY)
+            await self.compact()
+            await self.trim()
+
+    async def compact(self) -> None:
+        """Compact each changelog partition that has grown enough."""
+        for table in self.tables.values():
+            changelog = table.spec.changelog
+            for part in table.partitions:
+                end = self.log.end(changelog, part.partition)
+                grown = end - self._compacted_at.get((changelog, part.partition), 0)
+                if grown > max(COMPACT_ABOVE, part.count):
+                    dropped = await self.log.compact(changelog, part.partition)
+                    self._compacted_at[changelog, part.partition] = end
+                    logger.info("changelog compacted", topic=changelog, partition=part.partition, dropped=dropped)
+
+    async def trim(self) -> None:
+        """Drop what is older than the retention and done with."""
+        application = self.application
+        if application.retention is None:
+            return
+        before = self._clock() - application.retention
+        for topic in application.topics:
+            if topic.compacted or topic in application.kept:
+                continue
+            for partition in range(application.partitions):
+                dropped = await self.log.trim(topic.name, partition, before)
+                if dropped:
+                    logger.info("topic trimmed", topic=topic.name, partition=partition, dropped=dropped)

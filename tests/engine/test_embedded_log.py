@@ -164,6 +164,21 @@ async def test_compaction_keeps_the_newest_of_each_key_and_always_the_last_recor
     log.close()
 
 
+async def test_trimming_drops_old_records_that_every_group_is_done_with_and_never_the_last(log: EmbeddedLog) -> None:
+    await log.commit([Send("words", b"a", b"%d" % n, (), float(n), 0) for n in range(1_000)])
+    await log.commit([], group="slow", offsets={SOURCE: 400})
+    await log.commit([], group="quick", offsets={SOURCE: 1_000})
+    assert await log.trim("words", 0, before=100.0, slice_size=30) == 100
+    assert log.begin("words", 0) == 100
+    assert await log.trim("words", 0, before=9_999.0) == 300
+    await log.commit([], group="slow", offsets={SOURCE: 1_000})
+    assert await log.trim("words", 0, before=9_999.0) == 599
+    log = reopened(log)
+    assert [record.offset for record in log.read("words", 0, 0, 10)] == [999]
+    assert log.append([Send("words", b"a", b"new", (), None, 0)]) == [1_000]
+    log.close()
+
+
 async def test_the_write_ahead_file_is_folded_in_while_the_log_works(
     log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
