@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,8 +37,8 @@ from tests.live.worker_process import WorkerProcess
 
 MOMENTS = ("after its start", "while it opens", "at work", "at work", "at work")
 ORDERS_A_KILL = 100
-SETTLES = 120.0
-"""Seconds for everything to come to its end once nothing is killed any more."""
+STILL = 15.0
+"""Seconds without a new answer after which nothing more is waited for; every timer of the run is shorter."""
 
 SETTINGS = {
     "PAYMENT_RETRY_DELAY": "1",
@@ -188,9 +188,9 @@ class Run:
 
     async def _judge(self, worker: WorkerProcess) -> None:
         await worker.ready()
-        await worker.until(lambda: self._quiet(worker), SETTLES, "not every order has come to an end")
-        rows = [await worker.get(f"/api/orders/{order.id}") for order in self.orders]
+        await self._settle(worker)
         listed = await worker.pages("/api/orders")
+        rows = {row["orderId"]: await worker.get(f"/api/orders/{row['orderId']}") for row in listed}
         shelves = await worker.pages("/api/inventory")
         worker.stop()
         log = EmbeddedLog(worker.data / "log.db")
@@ -201,7 +201,7 @@ class Run:
             self._judge_answers(log, answers)
             differences = [
                 *self._model_differences(rows, shelves),
-                *check.web_differences(log, rows, shelves),
+                *check.web_differences(log, rows.values(), shelves),
                 *check.order_differences(log, answers, self._market.heard),
                 *check.mirror_differences(log, stream),
                 *check.offset_differences(log),
@@ -210,20 +210,20 @@ class Run:
             ]
         finally:
             log.close()
-        if {row["orderId"]: row["state"] for row in rows} != {row["orderId"]: row["state"] for row in listed}:
-            differences.append("/api/orders lists other orders than there are")
         self._verdict.differences = differences
 
-    async def _quiet(self, worker: WorkerProcess) -> bool:
-        """Every order has ended, nothing waits, and nothing was heard for half a second."""
-        states = (await worker.get("/api/orders", limit=1))["states"]
-        if sum(states.get(state, 0) for state in ("completed", "closed")) < len(self.orders):
-            return False
-        before = len(self._market.heard)
-        if not await worker.idle():
-            return False
-        await asyncio.sleep(0.5)
-        return await worker.idle() and len(self._market.heard) == before
+    async def _settle(self, worker: WorkerProcess) -> None:
+        """Return when every order has ended and nothing waits any more, or when nothing happens any more."""
+        heard_until, since, states = -1, time.monotonic(), {}
+        while time.monotonic() - since < STILL:
+            if len(self._market.heard) > heard_until:
+                heard_until, since = len(self._market.heard), time.monotonic()
+            await asyncio.sleep(0.5)
+            states = (await worker.get("/api/orders", limit=1))["states"]
+            ended = states.get("completed", 0) + states.get("closed", 0)
+            if ended == len(self.orders) and await worker.idle() and len(self._market.heard) == heard_until:
+                return
+        self._tell(f"nothing happens any more, and the orders are {states}")
 
     def _judge_answers(self, log: EmbeddedLog, stream: Sequence[Heard]) -> None:
         verdict = self._verdict
@@ -238,11 +238,17 @@ class Run:
         verdict.mails_lost = len(set(mails) - self._mail.taken.keys())
         verdict.mails_repeated = self._mail.taken.total() - len(self._mail.taken)
 
-    def _model_differences(self, rows: Sequence[dict[str, Any]], shelves: Sequence[dict[str, Any]]) -> Iterator[str]:
+    def _model_differences(
+        self, rows: Mapping[str, dict[str, Any]], shelves: Sequence[dict[str, Any]]
+    ) -> Iterator[str]:
         scarce = {product for product, units in demand(self.orders).items() if units > self._start[product]}
         said = check.said_by_order(self._market.heard)
         sold: Counter[str] = Counter()
-        for order, row in zip(self.orders, rows, strict=True):
+        for order in self.orders:
+            row = rows.get(order.id)
+            if row is None:
+                yield f"{order.id} is unknown"
+                continue
             end = outcome(row)
             self._verdict.outcomes[end] += 1
             if end == "confirmed":
