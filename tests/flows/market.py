@@ -107,6 +107,7 @@ class Market:
         self.away = {lane.name: lane for lane in self.engine.lanes if lane.name in without}
         self.engine.lanes = [lane for lane in self.engine.lanes if lane.name not in without]
         await self.engine.start()
+        await asyncio.sleep(0)  # a turn of the loop: a lane that is stopped before its first step warns
         self.running = True
 
     async def stop(self) -> None:
