@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-import click
 import nats
 import nats.errors
 from nats.aio.client import Client
@@ -121,16 +120,11 @@ class Market:
 
     async def _show(self, placing: asyncio.Task[None]) -> int:
         began = time.monotonic()
-        try:
-            with screen.live() as show:
-                ended = await self._watch(placing, show, began)
-        except asyncio.CancelledError:
-            if sys.stdout.isatty():  # the picture goes, and this stays
-                click.echo(self._counters.headline())
-            raise
+        with screen.watched() as watched:
+            ended = await self._watch(placing, watched, began)
         return await self._judge(ended - began)
 
-    async def _watch(self, placing: asyncio.Task[None], show: screen.Show, began: float) -> float:
+    async def _watch(self, placing: asyncio.Task[None], watched: screen.Screen, began: float) -> float:
         """Show counters until the orders are done, or late. Returns when that was."""
         every = 0.5 if sys.stdout.isatty() else 1.0
         told = False
@@ -143,11 +137,11 @@ class Market:
                 pace = (snapshot.processed - last.processed) / (at - last_at)
                 self._counters = self._count(snapshot, at - began, pace)
                 last, last_at = snapshot, at
-                show(self._counters)
+                watched.show(self._counters)
             if not told and self._ledger.first_confirmed_at is not None:
                 told = True
                 took = self._ledger.first_confirmed_at - self._began
-                click.echo(f"first order confirmed after {took:.1f} s, counted from the start of the demo")
+                watched.tell(f"first order confirmed after {took:.1f} s, counted from the start of the demo")
             if placing.done():
                 placing.result()
                 latest = latest or time.monotonic() + LATEST

@@ -24,7 +24,7 @@ from app.demo.servers import Worker, start_nats, start_worker
 from app.demo.users_nats import borrowed_nats
 from app.settings import Settings, redact
 
-WORKER_STOPS, NATS_STOPS = 2.0, 0.5
+WORKER_STOPS, NATS_STOPS = 1.8, 0.5
 """Seconds after SIGTERM, then SIGKILL. Together with all else that is less than 3 s."""
 
 
@@ -79,7 +79,7 @@ class Demo:
             keep = False
             raise
         finally:
-            if keep:
+            if keep and any(folder.glob("*.log")):
                 click.echo(f"kept for a look: {folder}", err=True)
             else:
                 shutil.rmtree(folder, ignore_errors=True)

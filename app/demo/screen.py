@@ -19,6 +19,8 @@ from app.demo.ledger import ENDS, Finding, Ledger
 from app.demo.servers import TIMERS
 from app.settings import Settings
 
+UNUSUAL = ("parked", "confirming", "cancelling")  # states that are shown only when there is an order in them
+
 
 @dataclass
 class Counters:
@@ -43,10 +45,47 @@ class Counters:
         )
 
 
-class Show(Protocol):
-    """Takes the counters as they come."""
+class Screen(Protocol):
+    """Where the demo is watched."""
 
-    def __call__(self, counters: Counters) -> None: ...
+    def show(self, counters: Counters) -> None:
+        """The counters of this moment."""
+
+    def tell(self, text: str) -> None:
+        """Something that happened once."""
+
+
+class Lines:
+    """A line for each time: for a pipe, a log."""
+
+    def show(self, counters: Counters) -> None:
+        self.tell(counters.headline())
+
+    def tell(self, text: str) -> None:
+        click.echo(text)
+
+
+class Picture:
+    """The counters in place: for a terminal."""
+
+    def __init__(self, live: Live) -> None:
+        self._live = live
+
+    def show(self, counters: Counters) -> None:
+        self._live.update(_picture(counters), refresh=True)
+
+    def tell(self, text: str) -> None:
+        self._live.console.print(text)
+
+
+@contextmanager
+def watched() -> Iterator[Screen]:
+    """The screen that fits where stdout goes."""
+    if not sys.stdout.isatty():
+        yield Lines()
+        return
+    with Live(auto_refresh=False, console=Console(highlight=False)) as live:
+        yield Picture(live)
 
 
 def say(word: str, text: str) -> None:
@@ -82,16 +121,6 @@ def say_try(api: str, nats: str) -> None:
     say("", f"curl -s {api}/api/orders/order_by_hand")
 
 
-@contextmanager
-def live() -> Iterator[Show]:
-    """Show the counters in place on a terminal, else a line for each time."""
-    if not sys.stdout.isatty():
-        yield lambda counters: click.echo(counters.headline())
-        return
-    with Live(auto_refresh=False, console=Console(highlight=False)) as screen:
-        yield lambda counters: screen.update(_picture(counters), refresh=True)
-
-
 def _picture(counters: Counters) -> Group:
     line = Text.assemble(
         (f"{counters.seconds:6.1f} s   ", "bold"),
@@ -101,9 +130,10 @@ def _picture(counters: Counters) -> Group:
         *_alarm("lost", counters.lost),
     )
     states = Table(box=None, pad_edge=False, header_style="dim")
-    for state in counters.states:
+    seen = {state: count for state, count in counters.states.items() if count or state not in UNUSUAL}
+    for state in seen:
         states.add_column(state.replace("_", " "), justify="right")
-    states.add_row(*(str(count) for count in counters.states.values()))
+    states.add_row(*(str(count) for count in seen.values()))
     shelves = Table(box=None, pad_edge=False, header_style="dim")
     for name in ("product", "on hand", "reserved", "available"):
         shelves.add_column(name, justify="left" if name == "product" else "right")
