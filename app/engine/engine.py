@@ -39,7 +39,7 @@ class Progress:
         return min(99, 100 * self.done // self.total) if self.total else 0
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Application:
     """What runs on the engine: declarations only."""
 

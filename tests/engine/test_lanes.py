@@ -85,7 +85,10 @@ class Counting:
             timer=lambda key, _due, _now: Send("timers", key.encode(), b"due"),
         )  # fmt: skip
         hooks = Hooks(reject=reject, processed=lambda _l, _r, outcomes, _s: self.outcomes.extend(outcomes))
-        application = Application("test", (WORDS, TIMERS, COUNTED, REJECTED), (counter,), effects, 3, hooks)
+        everything = (WORDS, TIMERS, COUNTED, REJECTED)
+        application = Application(
+            name="test", topics=everything, reducers=(counter,), effects=effects, partitions=3, hooks=hooks
+        )
         self.engine = Engine(application, self.log, path / "tables", clock=lambda: self.now)
         self.engine.open()
         self.tallies = self.engine.tables["tallies"]
