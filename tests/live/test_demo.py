@@ -18,7 +18,8 @@ import pytest
 from nats.js.api import StreamConfig
 
 from app.demo.envelope import encode, event
-from app.demo.ledger import CONFIRMATION, Ledger, OnShelf
+from app.demo.ledger import CONFIRMATION, Finding, Ledger, OnShelf
+from app.demo.screen import verdict
 from app.demo.servers import worker_environment
 from app.settings import Settings
 from tests.live.nats_server import NatsServer
@@ -182,6 +183,11 @@ def failed(
 
 def test_the_judge_finds_nothing_wrong_with_an_order_that_went_well() -> None:
     assert failed(sold_ham()) == set()
+
+
+def test_one_finding_that_does_not_hold_spoils_the_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    assert not verdict([Finding(False, "lost 1", "an order"), Finding(True, "oversold 0", "units")])
+    assert "FAIL  lost 1" in capsys.readouterr().out
 
 
 def test_the_judge_misses_a_unit() -> None:
