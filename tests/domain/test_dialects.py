@@ -276,6 +276,7 @@ def item_with(**fields: Any) -> tuple[str, bytes]:
         (("order.created.v2", b"{}"), "unknown-version"),
         (("artisan.joined", orjson.dumps({"eventId": "E", "eventData": {}})), "unknown-subject"),
         (a("order.created", ORDER_DATA, eventVersion=2), "unknown-version"),
+        (a("order.created", ORDER_DATA, eventVersion=True), "unknown-version"),
         (a("order.created", ORDER_DATA, metadata={"version": "2.1"}), "unknown-version"),
         (a("order.created", ORDER_DATA, eventId=None), "missing-event-id"),
         (a("order.created", ORDER_DATA, eventId=7), "wrong-type"),

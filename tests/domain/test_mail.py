@@ -44,7 +44,7 @@ def test_what_a_customer_wrote_is_not_html() -> None:
 
 
 def test_a_subject_is_one_line() -> None:
-    assert render(mail(key="ORDER\r\nBcc: x@y.example")).subject == "Confirmación de pedido #ORDER Bcc: x@y.example"
+    assert render(mail(key="ORDER\r\n\0Bcc: x@y.example")).subject == "Confirmación de pedido #ORDER Bcc: x@y.example"
 
 
 def test_every_attempt_has_the_same_message_id() -> None:
