@@ -21,6 +21,8 @@ CREDIT = 3 * REQUEST
 REQUEST_BYTES = 16 * 1024 * 1024
 EXPIRES = 30
 HEARTBEAT = 5
+REQUEST_ENDS = ("Batch Completed", "MaxBytes")
+"""In a 409: the request is over, and the consumer is well. Any other 409 is the consumer's end."""
 SILENCE = 15.0
 """Seconds without even a heartbeat after which the consumer counts as gone."""
 
@@ -136,10 +138,11 @@ class OrderedPull:
         status, unused = headers.get("Status"), headers.get("Nats-Pending-Messages")
         if status == "100":
             return
-        if unused is not None and (status in {"404", "408"} or "MaxBytes" in headers.get("Description", "")):
+        description = headers.get("Description", "")
+        if unused is not None and (status in {"404", "408"} or any(end in description for end in REQUEST_ENDS)):
             self._credit -= int(unused)
         else:
-            self._lost = headers.get("Description") or f"status {status}"
+            self._lost = description or f"status {status}"
 
     def _read(self, message: Msg) -> Arrived:
         # $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two more.

@@ -42,9 +42,7 @@ class NatsServer:
         """Return when it accepts connections. Raises AssertionError with its output when it dies instead."""
         binary = executable()
         self._file = self._output.open("ab")
-        self._process = subprocess.Popen(  # noqa: ASYNC220 - it returns at once
-            [binary, "-c", str(self._config)], stdout=self._file, stderr=subprocess.STDOUT
-        )
+        self._process = subprocess.Popen([binary, "-c", str(self._config)], stdout=self._file, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             assert self._process.poll() is None, f"nats-server died:\n{self.output()}"
@@ -65,7 +63,7 @@ class NatsServer:
     def stop(self) -> None:
         """SIGTERM; prints what it said when it had died by itself before."""
         if self._process is not None and self._process.poll() is not None:
-            print(f"nats-server had died with {self._process.returncode}:\n{self.output()}")  # noqa: T201 - pytest shows it
+            print(f"nats-server had died with {self._process.returncode}:\n{self.output()}")
         self._end(signal.SIGTERM)
 
     def output(self) -> str:

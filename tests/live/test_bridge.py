@@ -237,6 +237,20 @@ async def test_nothing_is_lost_or_mirrored_twice_when_the_bridge_dies_again_and_
     assert numbers(records(site.log, "orders")) == list(range(1_250))
 
 
+async def test_a_backlog_of_many_and_of_large_messages_comes_in_one_go(site: Site, client: Client) -> None:
+    await (await site.start()).stop()
+    for number in range(2_000):
+        await client.publish("order.created", order_created("order-1", number))
+    large = order_created("order-2") + b" " * 900_000
+    for _ in range(30):
+        await client.publish("order.created", large)
+    await wait_until(lambda: not client.pending_data_size)
+    bridge = await site.start()
+    await wait_until(lambda: len(records(site.log, "orders")) == 2_030, within=20)
+    assert numbers(r for r in records(site.log, "orders") if r.key == b"order-1") == list(range(2_000))
+    assert bridge.counters.sessions == 1
+
+
 async def test_what_is_published_while_the_bridge_is_away_is_mirrored_when_it_comes_back(
     site: Site, client: Client
 ) -> None:
