@@ -299,8 +299,13 @@ def run_worker(settings: Settings) -> None:
     worker = faust_app.Worker(quiet=True, loglevel=settings.log_level, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()
-    except EngineError as error:
-        sys.exit(f"a4co: {error}")
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        cause = worker.crash_reason or ended.__context__
+        if isinstance(cause, SystemExit):  # uvicorn's way to tell that it could not listen; it has logged why
+            cause = EngineError(f"nothing can listen on {settings.web_host}:{settings.web_port} (WEB_HOST, WEB_PORT)")
+        sys.exit(f"a4co: {cause or 'failed'}")
 
 
 def __getattr__(name: str) -> faust.App:

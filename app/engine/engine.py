@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 
 from app.engine.embedded_log import EmbeddedLog
+from app.engine.errors import EngineError
 from app.engine.lanes import Effect, EffectLane, Hooks, Reducer, ReducerLane, Topic
 from app.engine.tables import Table
 
@@ -133,7 +134,8 @@ class Engine:
     def _fail(self, error: BaseException, name: str) -> None:
         if self.failure is None:
             self.failure = error
-            logger.error("stopped", lane=name, cause=str(error), exc_info=error)
+            expected = isinstance(error, EngineError)  # its text says all; anything else is a defect to be traced
+            logger.error("stopped", lane=name, cause=str(error), exc_info=None if expected else error)
             self.on_failure(error)
 
     async def stop(self) -> None:
