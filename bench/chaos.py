@@ -120,28 +120,18 @@ class Run:
             self._folder / "worker", NATS_URL=self._nats.url, SMTP_URL=await self._mail.start(), **SETTINGS
         )
         try:
-            await self._market.connect(self._nats.url)
-            worker.start()
-            await worker.ready()
-            await self._fill_shelves(worker)
-            await self.trouble(worker)
-            await self._judge(worker)
+            async with self._market.connected(self._nats.url):
+                worker.start()
+                await worker.ready()
+                await self._market.fill(worker, self._start)
+                await self.trouble(worker)
+                await self._judge(worker)
         finally:
-            await self._market.close()
             await worker.close()
             self._mail.close()
             self._nats.stop()
         self._verdict.seconds = time.monotonic() - began
         return self._verdict
-
-    async def _fill_shelves(self, worker: WorkerProcess) -> None:
-        for product, units in self._start.items():
-            await self._market.stock(product, units)
-
-        async def filled() -> bool:
-            return len(await worker.pages("/api/inventory")) == len(self._start)
-
-        await worker.until(filled)
 
     # ---- killing ---------------------------------------------------------------------------------------
 

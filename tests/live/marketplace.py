@@ -8,7 +8,8 @@ import asyncio
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from email.message import Message as Mail
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tests.live.order_model import PRICE, Order
+from tests.live.worker_process import WorkerProcess
 
 SUBJECTS = ("order.>", "payment.>", "inventory.>", "notification.>")
 BUSY = 7
@@ -87,16 +89,19 @@ class Marketplace:
         self._speaking: Client
         self._hearing: Client
 
-    async def connect(self, url: str) -> None:
+    @asynccontextmanager
+    async def connected(self, url: str) -> AsyncIterator["Marketplace"]:
+        """Listening from here on."""
         self._speaking = await nats.connect(url)
         self._hearing = await nats.connect(url)
-        for subject in SUBJECTS:
-            await self._hearing.subscribe(subject, cb=self._hear)
-        await self._hearing.flush()
-
-    async def close(self) -> None:
-        await self._speaking.close()
-        await self._hearing.close()
+        try:
+            for subject in SUBJECTS:
+                await self._hearing.subscribe(subject, cb=self._hear)
+            await self._hearing.flush()
+            yield self
+        finally:
+            await self._speaking.close()
+            await self._hearing.close()
 
     @property
     def client(self) -> Client:
@@ -124,9 +129,16 @@ class Marketplace:
 
     # ---- what the services say -------------------------------------------------------------------------
 
-    async def stock(self, product: str, change: int) -> None:
-        data = {"newStock": change, "changeAmount": change, "updateReason": "initial", "artisanId": "artisan-1"}
-        await self.say("inventory.stock.updated", "StockUpdatedEvent", product, data)
+    async def fill(self, worker: WorkerProcess, shelves: Mapping[str, int]) -> None:
+        """The first stock, as the services that count it tell it; returns when the application has taken it."""
+        for product, units in shelves.items():
+            data = {"newStock": units, "changeAmount": units, "updateReason": "initial", "artisanId": "artisan-1"}
+            await self.say("inventory.stock.updated", "StockUpdatedEvent", product, data)
+
+        async def filled() -> bool:
+            return len(await worker.pages("/api/inventory")) == len(shelves)
+
+        await worker.until(filled, what="not every product is there")
 
     async def order(self, order: Order) -> None:
         """The customer orders; a service that was unsure publishes it again."""
