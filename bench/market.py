@@ -122,7 +122,7 @@ async def with_worker(run: Callable[[Services], Awaitable[dict[str, Any]]]) -> d
             services = Services(client)
             await services.listen()
             figures = await run(services)
-            figures["rss_mb"] = round(worker.rss() / 2**20)
+            figures["rss_mb"] = await memory(worker.web)
             await client.close()
         finally:
             await worker.close()
@@ -133,11 +133,19 @@ async def with_worker(run: Callable[[Services], Awaitable[dict[str, Any]]]) -> d
 async def stock(web: str) -> None:
     """Enough of everything."""
     lines = [
-        {"productId": product, "name": product, "category": "", "artisanId": "", "onHand": 10**9, "threshold": 0}
+        {"productId": product, "name": product, "category": "c", "artisanId": "a", "onHand": 10**9, "threshold": 0}
         for product in PRODUCTS
     ]
     async with httpx.AsyncClient() as client:
         (await client.post(f"{web}/api/stock/import", json=lines)).raise_for_status()
+
+
+async def memory(web: str) -> int:
+    """The worker's resident memory, MB, as it tells Prometheus."""
+    async with httpx.AsyncClient() as client:
+        metrics = (await client.get(f"{web}/metrics")).text
+    [line] = [line for line in metrics.splitlines() if line.startswith("process_resident_memory_bytes ")]
+    return round(float(line.split()[1]) / 2**20)
 
 
 async def measure(orders: int, rate: int, seconds: int) -> dict[str, Any]:
