@@ -78,10 +78,11 @@ class Marketplace:
 
     def _application(self, settings: Settings) -> Application:
         effects = [send_mails(Mailer(settings.smtp_url, settings.mail_from))] if settings.smtp_url else []
+        policy = settings.policy()
         return Application(
             name=APP_ID,
             topics=topics.ALL,
-            reducers=(advance_order_sagas(settings.policy()), apply_stock_commands()),
+            reducers=(advance_order_sagas(policy), apply_stock_commands(policy)),
             effects=effects,
             partitions=settings.partitions,
             retention=settings.log_retention,
