@@ -265,7 +265,6 @@ async def test_who_shadows_cancellations_moves_and_does_not_say_so(open_market: 
     assert market.said(REFUND) == []
 
 
-@pytest.mark.xfail(strict=True, reason="agents/stock.py does not hand ROLE_RESERVE to stock.apply (quiet)")
 @pytest.mark.parametrize("end", ["paid", "refused"])
 async def test_who_shadows_everything_says_nothing_and_sends_nothing(open_market: Opens, end: str) -> None:
     shadow = dict.fromkeys(("role_reserve", "role_confirm", "role_cancel", "role_notify"), "shadow")

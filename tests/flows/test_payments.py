@@ -4,6 +4,7 @@ import pytest
 
 from tests.flows.conftest import Opens
 from tests.flows.market import NOW, STOCK, Market
+from tests.waiting import wait_until
 
 RELEASED = "inventory.stock.released"
 
@@ -145,6 +146,13 @@ async def test_a_failure_after_the_payment_is_a_contradiction_that_changes_nothi
     saga = market.saga("order-1")
     assert (saga.state, saga.timeline[-1].detail[:13]) == ("completed", "contradiction")
     assert market.said() == said
+
+
+async def test_a_deadline_is_noticed_though_nothing_arrives(market: Market) -> None:
+    await an_order_that_waits_for_its_payment(market)
+    await market.payment_fails("order-1", retryable=True)
+    market.now += 300
+    await wait_until(lambda: len(market.said("payment.initiated")) == 2)
 
 
 # ---- no answer ------------------------------------------------------------------------------------------
