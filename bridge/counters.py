@@ -32,6 +32,20 @@ class BridgeCounters:
     on_event: Callable[[str, str, float], None] | None = None
     """Called per message with subject, outcome, and seconds from its (or its record's) storing to done."""
 
+    on_dead_letter: Callable[[str, str], None] | None = None
+    """Called per dead letter with the topic it was in (or was to go to) and the reason."""
+    on_gap: Callable[[int], None] | None = None
+    """Called with how many messages left the stream before they were read."""
+
+    def dead_letter(self, topic: str, reason: str) -> None:
+        if self.on_dead_letter is not None:
+            self.on_dead_letter(topic, reason)
+
+    def gap(self, messages: int) -> None:
+        self.expired_unread += messages
+        if self.on_gap is not None:
+            self.on_gap(messages)
+
     def count(self, subject: str, outcome: str, seconds: float) -> None:
         self.by_subject[subject, outcome] += 1
         if self.on_event is not None:

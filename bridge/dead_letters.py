@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
+from app import topics
 from app.engine.records import Headers, Record, Send
 
-DEAD_LETTERS = "dead-letters"
-OUTBOUND = "outbound"
+DEAD_LETTERS = topics.DEAD_LETTERS.name
+OUTBOUND = topics.OUTBOUND.name
 DLQ = ".dlq"
 LONGEST_ERROR = 2_000
 LONGEST_STACK = 8_000
@@ -28,7 +29,7 @@ def dead_letter(record: Record, reason: str, error: Exception | str) -> list[Sen
     """
     place = ((b"%d" % record.partition), (b"%d" % record.offset))
     letter = keep(record.topic, record.key, record.value, record.headers, reason, error, place)
-    subject = header(record.headers, "a4co-subject")
+    subject = (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
     if not subject or record.topic == OUTBOUND:
         return [letter]
     cause = f"{record.topic}-{record.partition}-{record.offset}"
@@ -76,11 +77,6 @@ def tell(subject: str, key: bytes | None, payload: bytes, error: Exception | str
         ("a4co-dialect", b"a"),
     )
     return [Send(OUTBOUND, key or subject.encode(), value, headers)]
-
-
-def header(headers: Headers, name: str) -> str:
-    """The value of the first header of that name, "" when there is none."""
-    return next((value.decode(errors="replace") for found, value in headers if found == name), "")
 
 
 def _event(payload: bytes) -> Any:

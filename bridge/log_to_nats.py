@@ -21,10 +21,11 @@ from app.engine.embedded_log import EmbeddedLog
 from app.engine.records import Record, Send, TopicPartition
 from bridge.cancelling import end, unbroken
 from bridge.counters import BridgeCounters
-from bridge.dead_letters import OUTBOUND, dead_letter, header
+from bridge.dead_letters import OUTBOUND, dead_letter
 from bridge.jetstream import API_TIMEOUT, BARRIER, BridgeError, StreamState
 from bridge.ordered_pull import OrderedPull
-from bridge.origin import MESSAGE_ID, ORIGIN, Origin
+from bridge.origin import MESSAGE_ID, Origin
+from bridge.outgoing import Outgoing, outgoing
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -58,8 +59,8 @@ class Flight:
 
     done: asyncio.Future[None]
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    waiting: dict[str, Record] = field(default_factory=dict)
-    plain: list[Record] = field(default_factory=list)
+    waiting: dict[str, Outgoing] = field(default_factory=dict)
+    plain: list[Outgoing] = field(default_factory=list)
     letters: list[Send] = field(default_factory=list)
     seq: int = 0
     sent: bool = False
@@ -132,7 +133,7 @@ class Publisher:
             await self._log.synced()
             flight = Flight(asyncio.get_running_loop().create_future())
             for record in batch:
-                await self._publish(client, stream, inbox, record, flight)
+                await self._publish(client, stream, inbox, outgoing(record, self._origin), flight)
             flight.sent = True
             self._land(flight)
             await self._settled()
@@ -161,89 +162,75 @@ class Publisher:
 
     # ---- publishing ------------------------------------------------------------------------------------
 
-    async def _publish(self, client: Client, stream: StreamState, inbox: str, record: Record, flight: Flight) -> None:
+    async def _publish(
+        self, client: Client, stream: StreamState, inbox: str, message: Outgoing, flight: Flight
+    ) -> None:
+        record = message.record
         flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
-        subject, message_id = _subject(record), _message_id(record)
-        if message_id in self._out:
-            flight.seq = max(flight.seq, self._out.pop(message_id))
-            self._skip(record)
+        if message.message_id in self._out:
+            flight.seq = max(flight.seq, self._out.pop(message.message_id))
+            self._count(message, "skipped")
             return
         reply = ""
-        if stream.holds(subject):
+        if stream.holds(message.subject):
             self._sent += 1
             reply = f"{inbox}.{self._sent}"
         try:
-            if self._size(record) > client.max_payload:
+            if message.size > client.max_payload:
                 raise MaxPayloadError
-            await client.publish(subject, record.value or b"", reply=reply, headers=self._headers(record))
+            await client.publish(message.subject, record.value or b"", reply=reply, headers=message.headers)
         except (MaxPayloadError, BadSubjectError, BadHeaderError) as error:
-            self._reject(flight, record, error)
+            self._reject(flight, message, error)
             return
         if reply:
-            flight.waiting[reply] = record
+            flight.waiting[reply] = message
             self._flights[reply] = flight
         else:
-            flight.plain.append(record)
+            flight.plain.append(message)
 
-    def _headers(self, record: Record) -> dict[str, str]:
-        subject, message_id = _subject(record), _message_id(record)
-        headers = {
-            MESSAGE_ID: message_id,
-            ORIGIN: self._origin.mark(message_id, subject),
-            "Content-Type": "application/json",
-        }
-        trace = header(record.headers, "traceparent")
-        if trace:
-            headers["traceparent"] = trace
-        return headers
-
-    def _size(self, record: Record) -> int:
-        """Bytes of the message as the server counts them: headers and payload."""
-        return (
-            12
-            + sum(len(name) + len(value) + 4 for name, value in self._headers(record).items())
-            + len(record.value or b"")
-        )
-
-    def _reject(self, flight: Flight, record: Record, error: Exception) -> None:
-        """NATS will never take this record: keep it as a dead letter and go on."""
+    def _reject(self, flight: Flight, message: Outgoing, error: Exception) -> None:
+        """NATS will never take this one: keep it as a dead letter and go on."""
         reason = "too-large" if isinstance(error, MaxPayloadError) else "unpublishable"
-        logger.error(
-            "bridge out: %s %s is a dead letter: %s (%s)", _subject(record), _message_id(record), reason, error
-        )
-        self._counters.rejected += 1
-        self._counters.count(_subject(record), "rejected", time.time() - record.timestamp)
-        flight.letters += dead_letter(record, reason, error)
+        logger.error("bridge out: %s %s is a dead letter: %s (%s)", message.subject, message.message_id, reason, error)
+        self._count(message, "rejected")
+        self._counters.dead_letter(OUTBOUND, reason)
+        flight.letters += dead_letter(message.record, reason, error)
+
+    def _count(self, message: Outgoing, outcome: str) -> None:
+        match outcome:
+            case "published":
+                self._counters.published += 1
+            case "skipped":
+                self._counters.duplicates_skipped += 1
+            case _:
+                self._counters.rejected += 1
+        self._counters.count(message.subject, outcome, time.time() - message.record.timestamp)
 
     # ---- acks ------------------------------------------------------------------------------------------
 
-    async def _receive(self, message: Msg) -> None:
-        flight = self._flights.pop(message.subject, None)
+    async def _receive(self, answer: Msg) -> None:
+        flight = self._flights.pop(answer.subject, None)
         if flight is None:
             return
-        record = flight.waiting.pop(message.subject)
+        message = flight.waiting.pop(answer.subject)
         try:
-            self._acked(flight, record, message)
+            self._acked(flight, message, answer)
         except Exception as error:  # noqa: BLE001 - nats-py would swallow it and the batch would wait in vain
-            self._fail(flight, f"the ack of {_subject(record)} can't be used: {error!r}")
+            self._fail(flight, f"the ack of {message.subject} can't be used: {error!r}")
         self._land(flight)
 
-    def _acked(self, flight: Flight, record: Record, message: Msg) -> None:
-        if message.headers and message.headers.get("Status") == "503":
-            self._fail(flight, f"no stream holds {_subject(record)} any more")
+    def _acked(self, flight: Flight, message: Outgoing, answer: Msg) -> None:
+        if answer.headers and answer.headers.get("Status") == "503":
+            self._fail(flight, f"no stream holds {message.subject} any more")
             return
-        ack = decode_ack(message.data)
+        ack = decode_ack(answer.data)
         if ack.error is None:
             flight.seq = max(flight.seq, ack.seq)
-            self._published(record)
+            self._count(message, "published")
         elif ack.error.get("err_code") == MESSAGE_TOO_LARGE:
-            self._reject(flight, record, MaxPayloadError())
+            self._reject(flight, message, MaxPayloadError())
         else:
-            self._fail(flight, f"the stream refused {_subject(record)}: {ack.error.get('description')}")
-
-    def _published(self, record: Record) -> None:
-        self._counters.published += 1
-        self._counters.count(_subject(record), "published", time.time() - record.timestamp)
+            self._fail(flight, f"the stream refused {message.subject}: {ack.error.get('description')}")
 
     def _land(self, flight: Flight) -> None:
         if flight.sent and not flight.waiting and not flight.done.done():
@@ -258,8 +245,8 @@ class Publisher:
         """Wait for the batch's acks, then commit its offsets and how far the stream is."""
         if flight.plain:
             await client.flush()
-            for record in flight.plain:
-                self._published(record)
+            for message in flight.plain:
+                self._count(message, "published")
         try:
             async with asyncio.timeout(ACK_TIMEOUT):
                 await flight.done
@@ -325,25 +312,13 @@ class Publisher:
         for partition in range(self._partitions):
             hole = False
             for record in self._log.read(OUTBOUND, partition, self._committed(partition), 2 * BATCH):
-                message_id = _message_id(record)
-                if message_id not in found:
+                message = outgoing(record, self._origin)
+                if message.message_id not in found:
                     # One that no stream holds went out as well if one after it did.
-                    hole = hole or stream.holds(_subject(record)) or self._size(record) > client.max_payload
+                    hole = hole or stream.holds(message.subject) or message.size > client.max_payload
                 elif hole:
-                    beyond[message_id] = found[message_id]
+                    beyond[message.message_id] = found[message.message_id]
                 else:
                     offsets[TopicPartition(OUTBOUND, partition)] = record.offset + 1
-                    self._skip(record)
+                    self._count(message, "skipped")
         return offsets, beyond
-
-    def _skip(self, record: Record) -> None:
-        self._counters.duplicates_skipped += 1
-        self._counters.count(_subject(record), "skipped", time.time() - record.timestamp)
-
-
-def _subject(record: Record) -> str:
-    return header(record.headers, "a4co-subject")
-
-
-def _message_id(record: Record) -> str:
-    return header(record.headers, MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}"

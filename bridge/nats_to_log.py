@@ -120,7 +120,7 @@ class Mirror:
         for message in arrived:
             if self._follows is not None and message.seq > self._follows + 1:
                 lost = message.seq - self._follows - 1
-                self._counters.expired_unread += lost
+                self._counters.gap(lost)
                 logger.warning(
                     "bridge in: %d messages before %d were removed from the stream before they were read",
                     lost,
@@ -145,6 +145,7 @@ class Mirror:
             logger.warning("bridge in: %s %d is a dead letter: %s: %s", message.subject, message.seq, reason, error)
             self._counters.dead_lettered += 1
             self._counters.count(message.subject, "dead-letter", delay)
+            self._counters.dead_letter(route.topic, reason)
             cause = f"{self._note.removeprefix('nats:')}-{message.seq}-{message.time}"
             kept = dead_letters.keep(route.topic, None, message.data, headers, reason, error)
             return [kept, *dead_letters.tell(message.subject, None, message.data, error, cause)]

@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from app import topics
 from app.domain.dialects import Undecodable, key_of
 
-ORDERS, PAYMENTS, STOCK, NOTIFICATIONS, USERS = "orders", "payments", "stock", "notifications", "users"
+ORDERS, PAYMENTS, STOCK = topics.ORDERS.name, topics.PAYMENTS.name, topics.STOCK.name
+NOTIFICATIONS, USERS = topics.NOTIFICATIONS.name, topics.USERS.name
 
 KEYS = {ORDERS: "order id", PAYMENTS: "order id", STOCK: "product id", NOTIFICATIONS: "order id", USERS: "user id"}
 

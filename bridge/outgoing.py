@@ -1,0 +1,35 @@
+"""An outbound record as the NATS message that it becomes: subject, id, headers and size. Decides nothing."""
+
+from typing import NamedTuple
+
+from app.engine.records import Record
+from bridge.origin import MESSAGE_ID, ORIGIN, Origin
+
+TRACE = "traceparent"
+
+
+class Outgoing(NamedTuple):
+    """`size` is bytes as the server counts them: headers and payload."""
+
+    record: Record
+    subject: str
+    message_id: str
+    headers: dict[str, str]
+    size: int
+
+
+def outgoing(record: Record, origin: Origin) -> Outgoing:
+    """The message, marked as ours. A record without an id of its own gets one from its place in the log."""
+    given = {name: value.decode(errors="replace") for name, value in record.headers}
+    subject = given.get("a4co-subject", "")
+    message_id = given.get(MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}"
+    headers = {
+        MESSAGE_ID: message_id,
+        ORIGIN: origin.mark(message_id, subject),
+        "Content-Type": "application/json",
+    }
+    if TRACE in given:
+        headers[TRACE] = given[TRACE]
+    # "NATS/1.0", an empty line, and `name: value` with its line end for each.
+    size = 12 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items()) + len(record.value or b"")
+    return Outgoing(record, subject, message_id, headers, size)
