@@ -42,17 +42,12 @@ CLIENTS = ("order-service", "payment-service", "inventory-service", "demo-ledger
 
 
 class Market:
-    """One run of it. `name`: the application's in metadata.source; `wanted`: orders, None without an end; `began`: when
-    the demo started, by the monotonic clock.
-    """
+    """One run of it. `wanted`: orders, None without an end; `began`: when the demo started, by the monotonic clock."""
 
-    def __init__(
-        self, api: WorkerApi, nats_url: str, sink: MailSink, name: str, wanted: int | None, began: float
-    ) -> None:
+    def __init__(self, api: WorkerApi, nats_url: str, sink: MailSink, wanted: int | None, began: float) -> None:
         self._api = api
         self._nats_url = nats_url
         self._sink = sink
-        self._name = name
         self._wanted = wanted
         self._began = began
         self._rate = PER_SECOND if wanted is None else PER_SECOND_COUNTED
@@ -179,7 +174,7 @@ class Market:
 
     async def _findings(self, states: Mapping[str, str]) -> list[Finding]:
         products = shelves((await self._api.snapshot()).products)
-        return self._ledger.judge(states, products, self._sink.mails, self._name)
+        return self._ledger.judge(states, products, self._sink.mails)
 
 
 @asynccontextmanager

@@ -95,7 +95,7 @@ class Demo:
             screen.say("data", f"{folder}   removed at the end, kept after a failure")
             screen.say_timers(self._settings)
             screen.say_try(worker.api.url, redact(nats_url))
-            market = Market(worker.api, nats_url, sink, self._settings.service_name, self.wanted, self._began)
+            market = Market(worker.api, nats_url, sink, self.wanted, self._began)
             return await self._unless_a_child_dies(market.run())
 
     @asynccontextmanager

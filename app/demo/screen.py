@@ -165,8 +165,10 @@ def summary(ledger: Ledger, mails: int, products: Sequence[dict[str, Any]], seco
         figures = (ledger.brought[name], ledger.sold[name], product["onHand"], product["reserved"])
         stock.add_row(product["name"], *map(str, figures))
     console.print(orders, stock)
-    repeated = ", ".join(f"{count} by {source}" for source, count in sorted(ledger.repeated.items())) or "none"
-    click.echo(f"mails {mails}; heard {ledger.heard.total()} events on NATS, the same eventId again: {repeated}")
+    click.echo(
+        f"mails {mails}; heard on NATS: {ledger.heard_of_us} events of the application, "
+        f"{ledger.heard - ledger.heard_of_us} of the services ({ledger.repeated_by_services} with an eventId again)"
+    )
     times = ledger.latencies()
     if times:
         p50, p99 = times[len(times) // 2], times[min(len(times) - 1, len(times) * 99 // 100)]
