@@ -53,6 +53,17 @@ async def test_a_mail_refused_for_now_is_tried_again_twice_as_late_each_time_unt
     assert len(market.said(SENT)) == len(market.box.mails) == 1
 
 
+async def test_a_cancellation_that_was_refused_for_now_closes_the_order_once_it_is_taken(market: Market) -> None:
+    market.box.refusing = "450 mailbox busy"
+    await market.stock_is(aceite=50)
+    await market.order("order-1", ("aceite", 51))
+    assert market.saga("order-1").state == "cancelled"
+    market.box.refusing = ""
+    await market.later(30)
+    assert (market.saga("order-1").state, market.saga("order-1").attention) == ("closed", None)
+    assert market.box.subjects() == ["Orden #order-1 cancelada"]
+
+
 async def test_a_mail_refused_for_now_five_times_is_given_up_and_the_order_still_ends(market: Market) -> None:
     market.box.refusing = "450 mailbox busy"
     await a_paid_order(market)

@@ -69,6 +69,19 @@ async def test_a_payment_while_stock_is_asked_confirms_without_asking_for_it(mar
     assert market.subjects() == ["inventory.stock.reserved", "order.confirmed", "notification.email.sent"]
 
 
+async def test_a_paid_order_whose_stock_is_late_is_not_cancelled_but_calls_for_attention(market: Market) -> None:
+    await market.stock_is(aceite=50)
+    await market.restart(without=[STOCK])
+    await market.order("order-1", ("aceite", 2))
+    await market.paid("order-1")
+    await market.later(1800)
+    saga = market.saga("order-1")
+    assert (saga.state, saga.attention, saga.deadline) == ("reserving", "overdue: reserving", None)
+    await market.restart()
+    assert market.saga("order-1").state == "completed"
+    assert market.shelf("aceite") == (48, 0, 48)
+
+
 # ---- refused --------------------------------------------------------------------------------------------
 
 
