@@ -15,10 +15,10 @@ import aiosmtplib
 
 from app import topics
 from app.domain.causes import caused
-from app.domain.mail import render
+from app.domain.mail import Rendered, render
 from app.domain.messages import MailDelivered, MailFailed, SendMail
 from app.engine.lanes import Effect
-from app.engine.records import Record, Send
+from app.engine.records import Send
 
 TIMEOUT = 10.0
 """Seconds for one mail, from the connection to the server's answer."""
@@ -46,21 +46,16 @@ class Mailer:
 
     async def deliver(self, mail: SendMail) -> MailDelivered | MailFailed:
         """Hand one mail to the server. What goes wrong is an answer, not an error."""
-        rendered = render(mail)
-        message = EmailMessage()
-        message["From"] = self._sender
-        message["To"] = mail.recipient
-        message["Subject"] = rendered.subject
-        message["Date"] = formatdate(mail.at)
-        message["Message-ID"] = rendered.message_id  # the same at every try: a second copy can be told
-        message.set_content(rendered.text)
-        if rendered.html:
-            message.add_alternative(rendered.html, subtype="html")
+        try:
+            rendered = render(mail)
+            message = self._written(mail, rendered)
+        except Exception as error:  # noqa: BLE001 - Python's parser of addresses raises whatever comes to it
+            return self._failed(mail, error, permanent=True)
         try:
             async with self._places:
                 await aiosmtplib.send(message, **self._options)
         except (aiosmtplib.SMTPException, OSError, ValueError) as error:
-            return self._failed(mail, error)
+            return self._failed(mail, error, permanent=_refused_for_good(error))
         return MailDelivered(
             event_id=caused(mail.event_id, "MailDelivered"),
             key=mail.key,
@@ -70,12 +65,21 @@ class Mailer:
             message_id=rendered.message_id,
         )
 
-    def _failed(self, mail: SendMail, error: Exception) -> MailFailed:
-        # A 5xx answer or a recipient that is no address stays as it is however often it is tried.
-        if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
-            permanent = all(500 <= refused.code < 600 for refused in error.recipients)
-        else:
-            permanent = isinstance(error, ValueError) or 500 <= getattr(error, "code", 0) < 600
+    def _written(self, mail: SendMail, rendered: Rendered) -> EmailMessage:
+        message = EmailMessage()
+        message["From"] = self._sender
+        message["To"] = mail.recipient
+        if len(message["To"].addresses) != 1:
+            raise ValueError(f"{mail.recipient!r} is not one address")
+        message["Subject"] = rendered.subject
+        message["Date"] = formatdate(mail.at)
+        message["Message-ID"] = rendered.message_id  # the same at every try: a second copy can be told
+        message.set_content(rendered.text)
+        if rendered.html:
+            message.add_alternative(rendered.html, subtype="html")
+        return message
+
+    def _failed(self, mail: SendMail, error: Exception, *, permanent: bool) -> MailFailed:
         return MailFailed(
             event_id=caused(mail.event_id, "MailFailed"),
             key=mail.key,
@@ -88,11 +92,17 @@ class Mailer:
         )
 
 
+def _refused_for_good(error: Exception) -> bool:
+    """Whether another try would end alike: a 5xx answer, or an address that is none."""
+    if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
+        return all(500 <= refused.code < 600 for refused in error.recipients)
+    return isinstance(error, ValueError) or 500 <= getattr(error, "code", 0) < 600
+
+
 def send_mails(mailer: Mailer) -> Effect:
     """The agent that talks to the mail server."""
 
-    async def perform(records: list[Record]) -> list[Send]:
-        mails: list[SendMail] = [topics.MAILS.decode(record) for record in records]  # type: ignore[misc]
+    async def perform(mails: list[SendMail]) -> list[Send]:
         answers = await asyncio.gather(*(mailer.deliver(mail) for mail in mails))
         return [send for answer in answers for send in topics.sends_of(answer)]
 

@@ -56,7 +56,7 @@ class Marketplace:
         self.log = log
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
-        self.engine = Engine(self._application(settings), log, settings.data_dir / "tables", clock)
+        self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self.bridge = Bridge(
             log,
             settings.nats_servers,
@@ -76,14 +76,14 @@ class Marketplace:
             service=settings.service_name,
         )
 
-    def _application(self, settings: Settings) -> Application:
-        effects = [send_mails(Mailer(settings.smtp_url, settings.mail_from))] if settings.smtp_url else []
+    def _application(self, settings: Settings, clock: Callable[[], float]) -> Application:
+        mailer = Mailer(settings.smtp_url, settings.mail_from, clock) if settings.smtp_url else None
         policy = settings.policy()
         return Application(
             name=APP_ID,
             topics=topics.ALL,
             reducers=(advance_order_sagas(policy), apply_stock_commands(policy)),
-            effects=effects,
+            effects=[send_mails(mailer)] if mailer else [],
             partitions=settings.partitions,
             retention=settings.log_retention,
             kept=(topics.DEAD_LETTERS,),

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,12 +120,12 @@ class Engine:
 
     async def start(self) -> None:
         """Start every lane. `open` comes first."""
-        self._tasks = [asyncio.create_task(self._run(lane.run(), lane.name), name=lane.name) for lane in self.lanes]
-        self._tasks.append(asyncio.create_task(self._run(self._tidy(), "tidying"), name="tidying"))
+        works = {lane.name: lane.run for lane in self.lanes} | {"tidying": self._tidy}
+        self._tasks = [asyncio.create_task(self._run(work, name), name=name) for name, work in works.items()]
 
-    async def _run(self, work: Any, name: str) -> None:
+    async def _run(self, work: Callable[[], Awaitable[None]], name: str) -> None:
         try:
-            await work
+            await work()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the worker must not go on without the lane

@@ -61,14 +61,15 @@ class Reducer(Generic[Row]):
 
 @dataclass(frozen=True)
 class Effect:
-    """An agent that does I/O for each record (a mail): `perform` gets records that are on disk, and says what to send.
+    """An agent that does I/O for each message (a mail): `perform` gets messages that are on disk, says what to send.
 
-    It may run again for the same records after a crash: give what it does a stable id.
+    It may run again for the same messages after a crash: give what it does a stable id. What it raises stops the
+    worker.
     """
 
     name: str
     reads: Topic
-    perform: Callable[[list[Record]], Awaitable[list[Send]]]
+    perform: Callable[[list[Any]], Awaitable[list[Send]]]
     batch: int = 64
 
 
@@ -219,9 +220,13 @@ class ReducerLane(Generic[Row]):
                 return "skipped"
             return unit.fold(message)
         except Exception as error:  # noqa: BLE001 - any failure of a record is that record's
-            reason = getattr(error, "reason", "") or type(error).__name__
-            unit.sends += self._hooks.reject(record, reason, f"{type(error).__name__}: {error}")
+            unit.sends += _reject(self._hooks, record, error)
             return "dead-lettered"
+
+
+def _reject(hooks: Hooks, record: Record, error: Exception) -> list[Send]:
+    reason = getattr(error, "reason", "") or type(error).__name__
+    return hooks.reject(record, reason, f"{type(error).__name__}: {error}")
 
 
 class _Unit(Generic[Row]):
@@ -293,9 +298,23 @@ class EffectLane:
             return 0
         await self._log.synced()
         started = time.perf_counter()
-        sends = await self._effect.perform(records)
+        messages: list[Any] = []
+        rejected: list[Send] = []
+        outcomes = [self._decoded(record, messages, rejected) for record in records]
+        sends = await self._effect.perform(messages) if messages else []
         offsets = self._reading.offsets_after(records)
-        await self._log.commit(sends, group=self._group, offsets=offsets)
+        await self._log.commit([*rejected, *sends], group=self._group, offsets=offsets)
         self._reading.advance(offsets)
-        self._hooks.processed(self.name, records, ["performed"] * len(records), time.perf_counter() - started)
+        self._hooks.processed(self.name, records, outcomes, time.perf_counter() - started)
         return len(records)
+
+    def _decoded(self, record: Record, messages: list[Any], rejected: list[Send]) -> str:
+        try:
+            message = self._effect.reads.decode(record)
+        except Exception as error:  # noqa: BLE001 - any failure of a record is that record's
+            rejected += _reject(self._hooks, record, error)
+            return "dead-lettered"
+        if message is None:
+            return "skipped"
+        messages.append(message)
+        return "performed"

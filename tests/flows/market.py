@@ -16,7 +16,6 @@ from typing import Any
 from aiosmtpd.handlers import Message as MailHandler
 from aiosmtpd.smtp import SMTP
 
-from agents.notifications import Mailer, send_mails
 from app import topics
 from app.domain.dialects import key_of
 from app.domain.messages import Message
@@ -99,15 +98,10 @@ class Market:
         self.application = Marketplace(settings, self._log, clock=lambda: self.now)
         self.engine = self.application.engine
         self.engine.on_failure = self.failures.append
-        if settings.smtp_url:
-            # A mail's answer carries the time that its next try is counted from: the test's.
-            mailer = Mailer(settings.smtp_url, settings.mail_from, clock=lambda: self.now)
-            self.engine.application.effects = [send_mails(mailer)]
         self.engine.open()
         self.away = {lane.name: lane for lane in self.engine.lanes if lane.name in without}
         self.engine.lanes = [lane for lane in self.engine.lanes if lane.name not in without]
         await self.engine.start()
-        await asyncio.sleep(0)  # a turn of the loop: a lane that is stopped before its first step warns
         self.running = True
 
     async def stop(self) -> None:

@@ -125,7 +125,6 @@ async def test_poison_in_an_internal_topic_is_kept_and_told_to_nobody(shop: Mark
     assert shop.saga("order-1").state == "completed"
 
 
-@pytest.mark.xfail(strict=True, reason="agents/notifications.py decodes a batch of mails without a net")
 async def test_poison_among_the_mails_is_kept_and_the_next_mail_goes_out(shop: Market) -> None:
     await shop.log.commit([Send("mails", b"order-1", b"rubbish")])
     await shop.paid("order-1")
@@ -152,7 +151,6 @@ async def test_what_other_services_could_not_use_is_no_news_for_us(shop: Market)
 # ---- well formed and hostile ----------------------------------------------------------------------------
 
 
-STOPS = pytest.mark.xfail(strict=True, reason="agents/notifications.py: what its `try` does not cover stops the lane")
 ADDRESSES = {
     "header-injected": "ana@jaen.example\r\nBcc: everybody@jaen.example",
     "line-break": "ana@jaen.example\nX-Evil: 1",
@@ -169,10 +167,9 @@ ADDRESSES = {
     "encoded": "=?utf-8?q?=",
     "angle-behind": "ana@jaen.example>",
 }
-STOPPING = ("header-injected", "line-break", "angle", "name-and-angle", "no-domain", "quote")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(kind, marks=STOPS if kind in STOPPING else ()) for kind in ADDRESSES])
+@pytest.mark.parametrize("kind", list(ADDRESSES))
 async def test_an_address_that_is_none_ends_the_order_and_stops_nobodys_mail(shop: Market, kind: str) -> None:
     await shop.order("order-2", ("aceite", 1), email=ADDRESSES[kind])
     await shop.paid("order-2", "pay-2")
