@@ -20,6 +20,7 @@ from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import LogFailed
 from app.engine.records import Record, Send, TopicPartition
 from bridge.cancelling import end
+from bridge.counters import BridgeCounters
 from bridge.jetstream import nanoseconds, rfc3339
 from bridge.log_to_nats import GROUP
 from bridge.routes import ROUTES, explain, route_for, without
@@ -291,8 +292,10 @@ async def test_poison_is_kept_and_told_and_its_neighbours_pass(site: Site, clien
     ears = Ears()
     await client.subscribe("order.created.dlq", cb=ears.hear)
     await client.flush()
+    reasons: list[tuple[str, str]] = []
+    counters = BridgeCounters(on_dead_letter=lambda topic, reason: reasons.append((topic, reason)))
     poison = [b"", b"\xff\xfe", b"{", b"[1,2]", b"NaN", b"[" * 50_000, b'"\\ud800"']
-    await site.start()
+    await site.start(counters=counters)
     await client.publish("order.created", order_created("before"))
     for payload in poison:
         await client.publish("order.created", payload, headers={"X-Trace": "t"})
@@ -300,6 +303,7 @@ async def test_poison_is_kept_and_told_and_its_neighbours_pass(site: Site, clien
     await wait_until(lambda: len(records(site.log, "orders")) == 2 and len(ears.heard) == len(poison))
 
     letters = records(site.log, "dead-letters")
+    assert Counter(reasons) == Counter(("orders", header(letter, "a4co-reason")) for letter in letters)
     assert Counter(letter.value for letter in letters) == Counter(poison)
     for letter in letters:
         assert header(letter, "a4co-reason")
@@ -398,13 +402,16 @@ async def test_a_message_too_large_for_the_server_becomes_a_dead_letter_and_the_
     ears = Ears()
     await client.subscribe("order.confirmed", cb=ears.hear)
     await client.flush()
-    await site.announce([announcement("order-1", n, size=1_048_576 if n == 1 else 0) for n in range(3)])
+    within = 1_048_576 - 50 - len(announcement("order-1", 0).value or b"")  # the payload alone would pass
+    sizes = [0, 2_000_000, 0, within, 0]
+    await site.announce([announcement("order-1", n, size=size) for n, size in enumerate(sizes)])
     bridge = await site.start()
-    await wait_until(lambda: len(ears.heard) == 2 and bridge.status()["lag_out"] == 0)
-    assert ears.ids() == ["order-1-0", "order-1-2"]
-    (letter,) = records(site.log, "dead-letters")
-    assert (header(letter, "a4co-reason"), header(letter, "a4co-topic")) == ("too-large", "outbound")
-    assert len(letter.value or b"") > 1_048_576
+    await wait_until(lambda: len(ears.heard) == 3 and bridge.status()["lag_out"] == 0)
+    assert ears.ids() == ["order-1-0", "order-1-2", "order-1-4"]
+    letters = records(site.log, "dead-letters")
+    assert [(header(r, "a4co-reason"), header(r, "a4co-topic")) for r in letters] == [("too-large", "outbound")] * 2
+    assert max(len(letter.value or b"") for letter in letters) > 2_000_000
+    assert bridge.counters.sessions == 1
 
 
 # ---- the server dies --------------------------------------------------------------------------------------
