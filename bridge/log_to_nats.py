@@ -176,7 +176,7 @@ class Publisher:
             self._sent += 1
             reply = f"{inbox}.{self._sent}"
         try:
-            if False:
+            if message.size > client.max_payload:
                 raise MaxPayloadError
             await client.publish(message.subject, record.value or b"", reply=reply, headers=message.headers)
         except (MaxPayloadError, BadSubjectError, BadHeaderError) as error:
