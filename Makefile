@@ -55,8 +55,8 @@ worker: venv ## the application alone: bridge, agents and web in one process
 test: venv-dev ## every test
 	@$(BIN)/python -m pytest
 
-test-quick: venv-dev ## rules and embedded flows, within a minute
-	@$(BIN)/python -m pytest tests/domain tests/flows
+test-quick: venv-dev ## rules, engine and embedded flows, within a minute
+	@$(BIN)/python -m pytest tests/domain tests/engine tests/flows -m "not slow"
 
 check: venv-dev ## every check of the code: ruff, format, types, layers
 	@$(BIN)/ruff check
