@@ -62,7 +62,11 @@ class Marketplace:
             settings.nats_servers,
             stream=settings.nats_stream,
             name=settings.service_name,
-            counters=BridgeCounters(on_event=self._bridged),
+            counters=BridgeCounters(
+                on_event=self._bridged,
+                on_dead_letter=self.metrics.dead_lettered,
+                on_gap=self.metrics.bridge_gap,
+            ),
             on_failure=self._failed,
         )
         self.views = Views(
