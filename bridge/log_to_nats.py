@@ -24,7 +24,7 @@ from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
 from bridge.jetstream import API_TIMEOUT, BARRIER, BridgeError, StreamState
 from bridge.ordered_pull import OrderedPull
-from bridge.origin import MESSAGE_ID, Origin
+from bridge.origin import MESSAGE_ID, ORIGIN, Origin
 from bridge.outgoing import Outgoing, outgoing
 
 logger = logging.getLogger("a4co.bridge")
@@ -288,19 +288,21 @@ class Publisher:
             raise PublishFailed(f"the stream takes no messages: {ack.error.get('description')}")
         return ack.seq
 
-    async def _ids(self, client: Client, stream: StreamState, until: int) -> dict[str, int]:
-        found: dict[str, int] = {}
+    async def _ids(self, client: Client, stream: StreamState, until: int) -> dict[tuple[str, str], int]:
+        """The sequence of each (id, mark) in the stream. A forged mark is nobody's: it equals none of ours."""
+        found: dict[tuple[str, str], int] = {}
         async with OrderedPull(client, stream.name, seq=self._seq + 1, headers_only=True) as pull:
             reached = False
             while not reached:
                 for message in await pull.take(BATCH):
-                    if self._origin.is_ours(message.subject, message.headers):
-                        found[(message.headers or {})[MESSAGE_ID]] = message.seq
+                    headers = message.headers or {}
+                    if ORIGIN in headers:
+                        found[headers.get(MESSAGE_ID, ""), headers[ORIGIN]] = message.seq
                     reached = reached or message.seq >= until
         return found
 
     def _passed(
-        self, client: Client, stream: StreamState, found: dict[str, int]
+        self, client: Client, stream: StreamState, found: dict[tuple[str, str], int]
     ) -> tuple[dict[TopicPartition, int], dict[str, int]]:
         """The offsets behind the records that are out, and the ids that are out beyond a record that isn't.
 
@@ -313,11 +315,11 @@ class Publisher:
             hole = False
             for record in self._log.read(OUTBOUND, partition, self._committed(partition), 2 * BATCH):
                 message = outgoing(record, self._origin)
-                if message.message_id not in found:
+                if message.identity not in found:
                     # One that no stream holds went out as well if one after it did.
                     hole = hole or stream.holds(message.subject) or message.size > client.max_payload
                 elif hole:
-                    beyond[message.message_id] = found[message.message_id]
+                    beyond[message.message_id] = found[message.identity]
                 else:
                     offsets[TopicPartition(OUTBOUND, partition)] = record.offset + 1
                     self._count(message, "skipped")

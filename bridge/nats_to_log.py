@@ -156,7 +156,7 @@ class Mirror:
     def _headers(self, message: Arrived) -> Headers:
         """The NATS headers as they came, but for any that pass for ours; then ours."""
         came = message.headers or {}
-        ours = self._origin.is_ours(message.subject, came)
+        ours = self._origin.is_ours(message.subject, came, message.data)
         self._counters.ours += ours
         return (
             *((name, value.encode()) for name, value in came.items() if not name.lower().startswith("a4co-")),

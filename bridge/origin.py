@@ -1,6 +1,6 @@
 """The mark on what we publish, by which we know it again when it comes back through the mirror.
 
-It says that we once published a message with this id on this subject; it does not vouch for the payload.
+It says that we published this payload with this id on this subject: nobody can put it on another message.
 """
 
 import hmac
@@ -29,12 +29,13 @@ class Origin:
             await log.synced()
         return cls(secret)
 
-    def mark(self, message_id: str, subject: str) -> str:
+    def mark(self, message_id: str, subject: str, payload: bytes) -> str:
         """The value of the header A4co-Origin: 32 hexadecimal digits."""
-        return hmac.digest(self._secret, f"{message_id}\n{subject}".encode(), "sha256").hex()[:32]
+        return hmac.digest(self._secret, f"{message_id}\n{subject}\n".encode() + payload, "sha256").hex()[:32]
 
-    def is_ours(self, subject: str, headers: dict[str, str] | None) -> bool:
+    def is_ours(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
         """Whether the mark is there and right."""
         if not headers or ORIGIN not in headers:
             return False
-        return hmac.compare_digest(headers[ORIGIN].encode(), self.mark(headers.get(MESSAGE_ID, ""), subject).encode())
+        right = self.mark(headers.get(MESSAGE_ID, ""), subject, payload)
+        return hmac.compare_digest(headers[ORIGIN].encode(), right.encode())

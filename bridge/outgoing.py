@@ -17,6 +17,11 @@ class Outgoing(NamedTuple):
     headers: dict[str, str]
     size: int
 
+    @property
+    def identity(self) -> tuple[str, str]:
+        """Its id and its mark: what the stream is asked for."""
+        return self.message_id, self.headers[ORIGIN]
+
 
 def outgoing(record: Record, origin: Origin) -> Outgoing:
     """The message, marked as ours. A record without an id of its own gets one from its place in the log."""
@@ -25,7 +30,7 @@ def outgoing(record: Record, origin: Origin) -> Outgoing:
     message_id = given.get(MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}"
     headers = {
         MESSAGE_ID: message_id,
-        ORIGIN: origin.mark(message_id, subject),
+        ORIGIN: origin.mark(message_id, subject, record.value or b""),
         "Content-Type": "application/json",
     }
     if TRACE in given:

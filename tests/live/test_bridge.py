@@ -23,6 +23,7 @@ from bridge.cancelling import end
 from bridge.counters import BridgeCounters
 from bridge.jetstream import nanoseconds, rfc3339
 from bridge.log_to_nats import GROUP
+from bridge.origin import Origin
 from bridge.routes import ROUTES, explain, route_for, without
 from bridge.service import Bridge
 from tests.live.nats_server import NatsServer
@@ -286,6 +287,16 @@ async def test_our_own_come_back_marked_and_forged_marks_are_not(site: Site, cli
     assert not any(
         header(record, "A4co-Origin") or header(record, "A4co-Ours") for record in records(site.log, "orders")
     )
+
+
+def test_a_mark_is_good_for_its_own_id_subject_and_payload_only() -> None:
+    origin = Origin(b"s" * 32)
+    headers = {"Nats-Msg-Id": "id-1", "A4co-Origin": origin.mark("id-1", "order.confirmed", b"{}")}
+    assert origin.is_ours("order.confirmed", headers, b"{}")
+    assert not origin.is_ours("order.confirmed", headers, b'{"eventData":1}')
+    assert not origin.is_ours("order.cancelled", headers, b"{}")
+    assert not origin.is_ours("order.confirmed", {**headers, "Nats-Msg-Id": "id-2"}, b"{}")
+    assert not Origin(b"t" * 32).is_ours("order.confirmed", headers, b"{}")
 
 
 async def test_poison_is_kept_and_told_and_its_neighbours_pass(site: Site, client: Client) -> None:
