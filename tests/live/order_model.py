@@ -108,7 +108,7 @@ def outcome(row: Mapping[str, Any]) -> str:
     if row["state"] == "completed":
         return "confirmed"
     if row["state"] != "closed":
-        return str(row["state"])
+        return f"not yet: {row['state']}"
     if row["cancelledBy"] == "customer":
         return "returned" if any(product["status"] == "returned" for product in row["products"]) else "cancelled"
     return "refused" if str(row["cancelReason"]).startswith("Stock insuficiente") else "unpaid"
@@ -118,7 +118,7 @@ def row_differences(order: Order, row: Mapping[str, Any], scarce: set[str]) -> I
     """Where the order's row is not what the model allows."""
     end = outcome(row)
     if end not in allowed(order, scarce):
-        yield f"{order.id} ended {end}, allowed {sorted(allowed(order, scarce))}"
+        yield f"{order.id} ended ({end}), allowed {sorted(allowed(order, scarce))}"
         return
     refunded = {payment["paymentId"] for payment in row["payments"] if payment["refundRequested"]}
     expected = {
