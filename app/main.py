@@ -237,6 +237,10 @@ class MarketplaceService(Service):
 class Worker(faust.Worker):
     """The Faust worker, which leaves logging as app/logs.py set it up, and does not sleep before it ends."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.spinner = None  # it writes terminal codes wherever stdout goes
+
     def _setup_logging(self) -> None:
         """Nothing: mode would replace every handler."""
 

@@ -14,6 +14,7 @@ from typing import Any
 import nats.errors
 
 from app.engine.embedded_log import EmbeddedLog
+from app.engine.errors import EngineError
 from bridge.cancelling import end
 from bridge.counters import BridgeCounters
 from bridge.jetstream import BridgeError, Connection, Disconnected, connect, ensure_stream
@@ -114,7 +115,8 @@ class Bridge:
                 self._say(str(trouble) or repr(trouble))
             except Exception as error:
                 self._problem = f"failed: {error}"
-                logger.exception("bridge: ended by an error")
+                # A failed log says it all in one line; anything else is a defect to be traced.
+                logger.log(logging.ERROR, "bridge: ended: %s", error, exc_info=not isinstance(error, EngineError))
                 self._on_failure(error)
                 return
             finally:

@@ -80,7 +80,7 @@ class Demo:
             raise
         finally:
             if keep and any(folder.glob("*.log")):
-                click.echo(f"kept for a look: {folder}", err=True)
+                click.echo(f"kept for a look: {screen.near(folder)}", err=True)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -92,7 +92,7 @@ class Demo:
             stack.push_async_callback(sink.stop)
             screen.say("mail", f"{smtp_url}   a sink: it counts the mails and throws them away")
             worker = await stack.enter_async_context(self._worker(folder, nats_url, smtp_url))
-            screen.say("data", f"{folder}   removed at the end, kept after a failure")
+            screen.say("data", f"{screen.near(folder)}   removed at the end, kept after a failure")
             screen.say_timers(self._settings)
             screen.say_try(worker.api.url, redact(nats_url))
             market = Market(worker.api, nats_url, sink, self.wanted, self._began)
@@ -120,8 +120,8 @@ class Demo:
             self._children.append(worker.child)
             url = worker.api.url
             screen.say("worker", f"pid {worker.child.pid}, ready in {worker.seconds:.1f} s: bridge, agents and web")
-            screen.say("log", str(worker.child.output))
-            screen.say("api", f"{url}/api/orders   docs {url}/docs   metrics {url}/metrics   health {url}/health")
+            screen.say("log", screen.near(worker.child.output))
+            screen.say("api", f"{url}/api/orders   {url}/docs   {url}/metrics   {url}/health")
             yield worker
         finally:
             await worker.child.stop(WORKER_STOPS)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import click
@@ -13,7 +14,6 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from app.demo.envelope import now
 from app.demo.goods import BY_ID
 from app.demo.ledger import ENDS, Finding, Ledger
 from app.demo.servers import TIMERS
@@ -93,10 +93,17 @@ def say(word: str, text: str) -> None:
     click.echo(f"{word:<8}{text}")
 
 
+def near(path: Path) -> str:
+    """The path as one would type it here."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
 def say_timers(settings: Settings) -> None:
     """Which of the settings are scaled, and what they are else."""
     named = [f"{name} {seconds:g} s (not {getattr(settings, name.lower()):g})" for name, seconds in TIMERS.items()]
-    say("timers", f"scaled for the demo: {', '.join(named)}")
+    half = len(named) // 2
+    say("timers", f"scaled for the demo: {', '.join(named[:half])},")
+    say("", ", ".join(named[half:]))
 
 
 def say_try(api: str, nats: str) -> None:
@@ -105,16 +112,12 @@ def say_try(api: str, nats: str) -> None:
         "eventId": "by-hand-1",
         "eventType": "OrderCreatedEvent",
         "aggregateId": "order_by_hand",
-        "eventVersion": 1,
-        "occurredOn": now(),
         "eventData": {
-            "customerId": "customer_you",
+            "customerId": "you",
             "customerEmail": "you@jaen.example",
             "items": [{"productId": "product_aceite_picual", "quantity": 1, "unitPrice": 12.5}],
             "totalAmount": 12.5,
-            "currency": "EUR",
         },
-        "metadata": {},
     }
     say("try", f"curl -s {api}/api/inventory/check/product_aceite_picual")
     say("", f"nats pub -s {nats} order.created '{json.dumps(order, separators=(',', ':'))}'")

@@ -140,6 +140,7 @@ class Release(Message, frozen=True, kw_only=True, tag=True):
     reason: str  # order-cancelled | reservation-expired | payment-failed | manual-release
     announce: bool
     dialect: str = "a"
+    correlation_id: str | None = None  # the order's
 
 
 class Commit(Message, frozen=True, kw_only=True, tag=True):
@@ -155,6 +156,7 @@ class Return(Message, frozen=True, kw_only=True, tag=True):
     quantity: int
     reason: str
     dialect: str = "a"
+    correlation_id: str | None = None  # the order's
 
 
 class StockMoved(Message, frozen=True, kw_only=True, tag=True):

@@ -208,7 +208,8 @@ def _meet(message: Message, policy: Policy) -> Transition[OrderSaga]:
         case OrderFact():
             return _park(OrderSaga(order_id=message.key, state=S.PARKED, created_at=message.at), message)
         case Reserved():
-            release = _release(message, message.key, message.product_id, "order-cancelled", announce=False)
+            nobody = OrderSaga(order_id=message.key, state=S.CLOSED)
+            release = _release(nobody, message, message.product_id, "order-cancelled", announce=False)
             return Transition(None, (release,), "contradiction")
     return Transition(None, (), "ignored")
 
@@ -318,18 +319,17 @@ def _refuse(saga: OrderSaga, refused: Refused, policy: Policy) -> Move:
     return Move(move.saga, said + move.outputs)
 
 
-def _release(
-    cause: Message, order_id: str, product: str, reason: str, *, announce: bool, dialect: str = "a"
-) -> Release:
+def _release(saga: OrderSaga, cause: Message, product: str, reason: str, *, announce: bool) -> Release:
     return Release(
         event_id=caused(cause.event_id, "Release", product),
         key=product,
         at=cause.at,
         source="order-saga",
-        order_id=order_id,
+        order_id=saga.order_id,
         reason=reason,
         announce=announce,
-        dialect=dialect,
+        dialect=saga.dialect,
+        correlation_id=saga.correlation_id,
     )
 
 
@@ -341,7 +341,7 @@ def _give_back(saga: OrderSaga, cause: Message, reason: str, *, announce: bool) 
         status = held.status
         if status in ("asked", "held"):
             status = "released"
-            outputs.append(_release(cause, saga.order_id, product, reason, announce=announce, dialect=saga.dialect))
+            outputs.append(_release(saga, cause, product, reason, announce=announce))
         elif status == "committed":
             status = "returned"
             outputs.append(
@@ -354,6 +354,7 @@ def _give_back(saga: OrderSaga, cause: Message, reason: str, *, announce: bool) 
                     quantity=held.quantity,
                     reason=reason,
                     dialect=saga.dialect,
+                    correlation_id=saga.correlation_id,
                 ),
             )
         products[product] = held if status == held.status else replace(held, status=status)

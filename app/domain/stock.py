@@ -255,7 +255,8 @@ def _released(stock: Stock, command: Release | Return, quantity: int, reason: st
         "releasedAt": iso(command.at),
         "artisanId": stock.artisan_id,
     }
-    return _announce(command, "inventory.stock.released", data, command.dialect)
+    correlation = command.correlation_id or command.order_id
+    return _announce(command, "inventory.stock.released", data, command.dialect, correlation)
 
 
 def _warning(stock: Stock, cause: Message) -> Announce:
@@ -272,7 +273,9 @@ def _warning(stock: Stock, cause: Message) -> Announce:
     return _announce(cause, "inventory.stock.warning", data, "a")
 
 
-def _announce(cause: Message, kind: str, data: dict[str, Any], dialect: str) -> Announce:
+def _announce(
+    cause: Message, kind: str, data: dict[str, Any], dialect: str, correlation: str | None = None
+) -> Announce:
     return Announce(
         event_id=caused(cause.event_id, kind),
         key=cause.key,
@@ -282,6 +285,7 @@ def _announce(cause: Message, kind: str, data: dict[str, Any], dialect: str) -> 
         aggregate_id=cause.key,
         data=data,
         dialect=dialect,
+        correlation_id=correlation,
         causation_id=cause.event_id,
     )
 

@@ -1,4 +1,4 @@
-"""A real nats-server on free loopback ports, with JetStream that puts every message on disk before its ack."""
+"""A real nats-server on free loopback ports, with JetStream that (by default) syncs every message before its ack."""
 
 import asyncio
 import os
@@ -18,21 +18,21 @@ server_name: "live-test"
 listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor}"
 max_payload: {max_payload}
-jetstream {{ store_dir: "{store}", sync_interval: always }}
+jetstream {{ store_dir: "{store}", sync_interval: {sync} }}
 """
 
 
 class NatsServer:
     """Start, kill and start again: the ports and the store stay the same."""
 
-    def __init__(self, folder: Path, max_payload: int = 1_048_576) -> None:
+    def __init__(self, folder: Path, max_payload: int = 1_048_576, sync: str = "always") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.monitor = _free_ports(2)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.store = folder / "store"
         self._config = folder / "nats.conf"
         self._config.write_text(
-            CONFIG.format(port=self.port, monitor=self.monitor, store=self.store, max_payload=max_payload)
+            CONFIG.format(port=self.port, monitor=self.monitor, store=self.store, max_payload=max_payload, sync=sync)
         )
         self._output = folder / "nats.log"
         self._file: IO[bytes] | None = None
