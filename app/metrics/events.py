@@ -7,18 +7,48 @@ from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-_BASE_SUBJECTS = (
-    *("order.created", "order.confirmed", "order.cancelled", "order.delivered", "order.updated", "order.failed"),
-    *("order.payment.requested", "inventory.stock.reserved", "inventory.stock.released", "inventory.stock.updated"),
-    *("inventory.stock.depleted", "inventory.stock.replenished", "inventory.stock.warning", "inventory.stock.low"),
-    *("inventory.reserved", "inventory.released", "inventory.out_of_stock", "payment.initiated", "payment.requested"),
-    *("payment.succeeded", "payment.confirmed", "payment.processing", "payment.failed", "payment.cancelled"),
-    *("payment.refund.initiated", "payment.refund.processed", "payment.refund.failed", "user.registered"),
-    *("user.verified", "user.profile.updated", "user.preferences.changed", "notification.email.sent"),
-    *("notification.email.delivered", "notification.email.failed", "notification.sms.sent", "notification.push.sent"),
-    "shipment.delivered",
-)
-SUBJECTS = frozenset(_BASE_SUBJECTS) | {f"{subject}.v1" for subject in _BASE_SUBJECTS}
+EVENT_TYPES = {
+    "order.created": "OrderCreatedEvent",
+    "order.confirmed": "OrderConfirmedEvent",
+    "order.cancelled": "OrderCancelledEvent",
+    "order.delivered": "OrderDeliveredEvent",
+    "order.updated": "OrderUpdatedEvent",
+    "order.failed": "OrderFailedEvent",
+    "order.payment.requested": "OrderPaymentRequestedEvent",
+    "inventory.stock.reserved": "StockReservedEvent",
+    "inventory.stock.released": "StockReleasedEvent",
+    "inventory.stock.updated": "StockUpdatedEvent",
+    "inventory.stock.depleted": "StockDepletedEvent",
+    "inventory.stock.replenished": "StockReplenishedEvent",
+    "inventory.stock.warning": "LowStockWarningEvent",
+    "inventory.stock.low": "LowStockWarningEvent",
+    "inventory.reserved": "",
+    "inventory.released": "",
+    "inventory.out_of_stock": "",
+    "payment.initiated": "PaymentInitiatedEvent",
+    "payment.requested": "",
+    "payment.succeeded": "PaymentSucceededEvent",
+    "payment.confirmed": "",
+    "payment.processing": "",
+    "payment.failed": "PaymentFailedEvent",
+    "payment.cancelled": "PaymentCancelledEvent",
+    "payment.refund.initiated": "RefundInitiatedEvent",
+    "payment.refund.processed": "RefundProcessedEvent",
+    "payment.refund.failed": "RefundFailedEvent",
+    "user.registered": "UserRegisteredEvent",
+    "user.verified": "UserVerifiedEvent",
+    "user.profile.updated": "UserProfileUpdatedEvent",
+    "user.preferences.changed": "UserPreferencesChangedEvent",
+    "notification.email.sent": "EmailSentEvent",
+    "notification.email.delivered": "EmailDeliveredEvent",
+    "notification.email.failed": "EmailFailedEvent",
+    "notification.sms.sent": "SmsSentEvent",
+    "notification.push.sent": "PushNotificationSentEvent",
+    "shipment.delivered": "",
+}
+"""Dialect A's event type for each subject; "" where only dialect C has the subject. Dialect C's type is the subject."""
+
+SUBJECTS = frozenset(EVENT_TYPES) | {f"{subject}.v1" for subject in EVENT_TYPES}
 """The subjects that may be a label: dialect A's, and the `.v1` subjects of dialects B and C."""
 
 OTHER = "other"
@@ -42,7 +72,7 @@ class Cells:
 
 
 class EventLabels:
-    """Bounds what publishers say: known subjects, and the first few event types of each."""
+    """Bounds what publishers say: known subjects, and the first few event types of each. No type: the subject's own."""
 
     def __init__(self, subjects: Collection[str]) -> None:
         self._types: dict[str, set[str]] = {subject: set() for subject in subjects}
@@ -51,6 +81,7 @@ class EventLabels:
         types = self._types.get(subject)
         if types is None:
             return OTHER, OTHER
+        event_type = event_type or EVENT_TYPES.get(subject) or subject
         if event_type not in types:
             if len(types) >= EVENT_TYPES_PER_SUBJECT:
                 return subject, OTHER

@@ -635,3 +635,11 @@ async def test_readings_of_others_are_taken_at_the_scrape(shop: Shop) -> None:
     assert shop.metric("bridge_lag", direction="in") == 5
     with pytest.raises(KeyError):
         shop.metrics.watch("no_such_gauge", lambda: 0.0)
+
+
+async def test_an_event_counts_under_the_type_that_its_subject_has(web: httpx.AsyncClient, shop: Shop) -> None:
+    shop.metrics.published("order.confirmed")
+    shop.metrics.published("payment.requested.v1")
+    text = (await web.get("/metrics")).text
+    assert 'events_published_total{eventType="OrderConfirmedEvent",subject="order.confirmed"} 1.0' in text
+    assert 'events_published_total{eventType="payment.requested.v1",subject="payment.requested.v1"} 1.0' in text
