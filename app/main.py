@@ -107,7 +107,7 @@ class Marketplace:
         self.log.on_commit = self.metrics.committed
         self.engine.on_failure = self._failed
         self._on_failure = on_failure
-        self.engine.open()
+        await self.engine.open()
         for lane in self.engine.lanes:
             self.metrics.watch("events_lag", lane.lag, lane.name)
         self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_in"]), "in")
@@ -127,8 +127,8 @@ class Marketplace:
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether the tables are complete and NATS answers, and if not, why."""
         reasons: dict[str, Any] = {}
-        if not self.engine.progress.finished:
-            reasons["tables"] = f"{self.engine.progress.table} recovering, {self.engine.progress.percent} %"
+        if not self.engine.ready:
+            reasons["tables"] = f"recovering, {self.engine.progress.percent} %"
         if self.engine.failure is not None:
             reasons["engine"] = str(self.engine.failure)
         problem = self.bridge.status()["problem"]

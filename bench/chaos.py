@@ -196,7 +196,7 @@ class Run:
                 *check.mirror_differences(log, stream),
                 *check.offset_differences(log),
                 *check.step_differences(log),
-                *check.table_differences(log, worker.data / "tables", self._folder / "cold"),
+                *await check.table_differences(log, worker.data / "tables", self._folder / "cold"),
             ]
         finally:
             log.close()

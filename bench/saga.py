@@ -84,7 +84,7 @@ async def measure(orders: int, directory: Path) -> dict[str, Any]:
     log = EmbeddedLog(settings.log_path)
     log.open()
     market = Marketplace(settings, log)
-    market.engine.open()
+    await market.engine.open()
     lines = [
         StockLine(product_id=product, name=product, category="", artisan_id="", on_hand=10**9, threshold=0)
         for product in PRODUCTS

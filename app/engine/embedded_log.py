@@ -10,19 +10,28 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
 import msgspec
+import structlog
 
 from app.engine.disk_sync import DiskSync
+from app.engine.embedded_reader import EmbeddedReader
 from app.engine.errors import LogBusy, LogFailed, TopicMismatch
 from app.engine.partitioner import partition_for
 from app.engine.records import Headers, Record, Send, TopicPartition
 
 OFFSET_BITS = 40
 """A record's row id is `partition number << 40 | offset`: one integer key, so a partition is one range."""
+
+REPLAYED_AT_ONCE = 2_000
+
+COMPACT_ABOVE = 20_000
+"""A partition of a compacted topic is compacted when it has grown by this many records, and by as many as it has rows."""
+
+logger = structlog.get_logger("a4co.engine")
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, compacted INTEGER NOT NULL);
@@ -40,6 +49,9 @@ class EmbeddedLog:
         LogFailed: the disk is full or failed; nothing of that commit is kept, and the log takes no more.
     """
 
+    off_loop = False
+    keeps_itself_small = False
+
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.identity = ""
@@ -55,6 +67,7 @@ class EmbeddedLog:
         self._ends: dict[int, int] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self._commits = 0
+        self._compacted_at: dict[tuple[str, int], int] = {}
         self._watchers: dict[str, list[asyncio.Event]] = {}
 
     # ---- opening and closing ---------------------------------------------------------------------------
@@ -176,6 +189,15 @@ class EmbeddedLog:
         self._ends.update(dict.fromkeys(places, 0))
         if compacted:
             self._compacted.add(topic)
+
+    async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
+        """Declare the topics (name -> compacted)."""
+        for topic, compacted in topics.items():
+            self.declare(topic, partitions, compacted)
+
+    def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> EmbeddedReader:
+        """A reader of every partition of the topics."""
+        return EmbeddedReader(self, group, topics, durable=durable)
 
     def topics(self) -> dict[str, int]:
         """Every topic and its number of partitions."""
@@ -324,6 +346,16 @@ class EmbeddedLog:
             for row_id, ts, key, value, headers in found
         ]
 
+    def span(self, topic: str, partition: int) -> tuple[int, int]:
+        """The partition's first offset, and its end."""
+        return self.begin(topic, partition), self.end(topic, partition)
+
+    def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
+        """The records from `offset` to the end, in batches."""
+        while records := self.read(topic, partition, offset, REPLAYED_AT_ONCE):
+            yield records
+            offset = records[-1].offset + 1
+
     def begin(self, topic: str, partition: int) -> int:
         """The first offset that is there; `end` when there is none."""
         place = self._places(topic)[partition]
@@ -352,6 +384,25 @@ class EmbeddedLog:
         return event
 
     # ---- keeping it small ------------------------------------------------------------------------------------
+
+    async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
+        """Compact the partitions (topic -> partition -> rows) that have grown far beyond their rows."""
+        for topic, partitions in rows.items():
+            for partition, count in partitions.items():
+                end = self.end(topic, partition)
+                grown = end - self._compacted_at.get((topic, partition), 0)
+                if grown > max(COMPACT_ABOVE, count):
+                    dropped = await self.compact(topic, partition)
+                    self._compacted_at[topic, partition] = end
+                    logger.info("topic compacted", topic=topic, partition=partition, dropped=dropped)
+
+    async def trim_old(self, topics: Sequence[str], before: float) -> None:
+        """Drop the topics' records that are older than `before` and that every group is done with."""
+        for topic in topics:
+            for partition in range(self.partitions(topic)):
+                dropped = await self.trim(topic, partition, before)
+                if dropped:
+                    logger.info("topic trimmed", topic=topic, partition=partition, dropped=dropped)
 
     async def compact(self, topic: str, partition: int, slice_size: int = 2_000) -> int:
         """Drop every record that a newer one of the same key replaces; the newest record always stays.

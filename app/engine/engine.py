@@ -1,6 +1,7 @@
 """The engine: opens the log's topics and tables, recovers, and runs every lane until it is stopped or one fails."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -9,35 +10,33 @@ from typing import Any
 
 import structlog
 
-from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError
-from app.engine.lanes import Effect, EffectLane, Hooks, Reducer, ReducerLane, Topic
+from app.engine.lanes import Effect, EffectLane, Hooks, Lane, Reducer, ReducerLane, Topic
+from app.engine.log import Log
+from app.engine.reader import Reader
 from app.engine.tables import Table
 
 TIDY_EVERY = 30.0
 """Seconds between two looks at what compaction and retention would drop."""
 
-COMPACT_ABOVE = 20_000
-"""A partition of a compacted topic is compacted when it has this many records more than keys (and twice as many)."""
-
 logger = structlog.get_logger("a4co.engine")
 
 
-@dataclass
 class Progress:
-    """How far the recovery is. `percent` is 100 when it is done or there was nothing to do."""
+    """How far the recovery is, over all partitions that are being recovered."""
 
-    table: str = ""
-    done: int = 0
-    total: int = 0
-    finished: bool = False
+    def __init__(self) -> None:
+        self._parts: dict[tuple[str, int], tuple[int, int]] = {}
+
+    def told(self, table: str, partition: int, done: int, total: int) -> None:
+        """So many of a partition's changelog records are done."""
+        self._parts[table, partition] = (done, total)
 
     @property
     def percent(self) -> int:
-        """0 to 100."""
-        if self.finished:
-            return 100
-        return min(99, 100 * self.done // self.total) if self.total else 0
+        """0 to 100: the part of the changelog records that is done."""
+        total = sum(total for _, total in self._parts.values())
+        return 100 * sum(done for done, _ in self._parts.values()) // total if total else 100
 
 
 @dataclass(kw_only=True)
@@ -62,7 +61,7 @@ class Engine:
     def __init__(
         self,
         application: Application,
-        log: EmbeddedLog,
+        log: Log,
         directory: Path,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -72,56 +71,56 @@ class Engine:
         self.failure: BaseException | None = None
         self.on_failure: Callable[[BaseException], None] = lambda _error: None
         self.tables: dict[str, Table[Any]] = {
-            reducer.table.name: Table(reducer.table) for reducer in application.reducers
+            reducer.table.name: Table(
+                reducer.table,
+                log,
+                directory,
+                application.partitions,
+                functools.partial(self.progress.told, reducer.table.name),
+            )
+            for reducer in application.reducers
         }
-        self.lanes: list[ReducerLane[Any] | EffectLane] = []
-        self._directory = directory
+        self.lanes: list[Lane] = []
         self._clock = clock
         self._tasks: list[asyncio.Task[None]] = []
-        self._compacted_at: dict[tuple[str, int], int] = {}
 
-    def open(self) -> None:
-        """Declare the topics and bring every table up to date. Blocks the loop: nothing runs before it is done.
+    async def open(self) -> None:
+        """Declare the topics and make the lanes.
 
         Raises:
             TopicMismatch: a topic exists with another number of partitions.
             LogFailed: the log can't be written.
         """
         application = self.application
-        for topic in application.topics:
-            self.log.declare(topic.name, application.partitions, topic.compacted)
-        started = time.perf_counter()
-        for reducer in application.reducers:
-            self.log.declare(reducer.table.changelog, application.partitions, compacted=True)
-            self._recover(reducer)
-        self.progress.finished = True
-        hooks = application.hooks
+        await self.log.prepare(
+            {topic.name: topic.compacted for topic in application.topics}
+            | {reducer.table.changelog: True for reducer in application.reducers},
+            application.partitions,
+        )
         for reducer in application.reducers:
             table = self.tables[reducer.table.name]
-            self.lanes.append(ReducerLane(reducer, self.log, table, application.name, hooks, self._clock))
-        self.lanes += [EffectLane(effect, self.log, application.name, hooks) for effect in application.effects]
-        rows = {table.name: table.count() for table in self.tables.values()}
-        logger.info("tables ready", rows=rows, seconds=round(time.perf_counter() - started, 3))
+            reader = self._reader(reducer.name, reducer.reads, durable=False)
+            self.lanes.append(ReducerLane(reducer, reader, table, application.hooks, self._clock))
+        for effect in application.effects:
+            reader = self._reader(effect.name, (effect.reads,), durable=True)
+            self.lanes.append(EffectLane(effect, reader, application.hooks))
 
-    def _recover(self, reducer: Reducer[Any]) -> None:
-        table = self.tables[reducer.table.name]
-        self.progress.table = table.name
-        replayed = table.open(self.log, self._directory, self.application.partitions, self._progressed)
-        for part in table.partitions:
-            if part.store.rebuilt_because:
-                reason = part.store.rebuilt_because
-                logger.warning("store rebuilt", table=table.name, partition=part.partition, reason=reason)
-            part.load(lambda row, name=table.name: self.application.hooks.row_loaded(name, row))  # type: ignore[misc]
-        if replayed:
-            logger.info("table recovered", table=table.name, records=replayed)
-
-    def _progressed(self, done: int, total: int) -> None:
-        self.progress.done, self.progress.total = done, total
+    def _reader(self, lane: str, topics: Sequence[Topic], *, durable: bool) -> Reader:
+        return self.log.reader(f"{self.application.name}.{lane}", [topic.name for topic in topics], durable=durable)
 
     async def start(self) -> None:
-        """Start every lane. `open` comes first."""
-        works = {lane.name: lane.run for lane in self.lanes} | {"tidying": self._tidy}
+        """Start every lane; on an embedded log, the tables are up to date when this returns. `open` comes first."""
+        for lane in self.lanes:
+            await lane.reader.start(lane)
+        works = {lane.name: lane.run for lane in self.lanes}
+        if not self.log.keeps_itself_small:
+            works["tidying"] = self._tidy
         self._tasks = [asyncio.create_task(self._run(work, name), name=name) for name, work in works.items()]
+
+    @property
+    def ready(self) -> bool:
+        """Whether this process has partitions of every table, all of them up to date."""
+        return all(lane.ready for lane in self.lanes)
 
     async def _run(self, work: Callable[[], Awaitable[None]], name: str) -> None:
         try:
@@ -144,6 +143,8 @@ class Engine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        for lane in self.lanes:
+            await lane.reader.stop()
         if self.log.failure is None:
             await self.log.synced()
         for table in self.tables.values():
@@ -159,38 +160,24 @@ class Engine:
         due = any(
             deadline is not None and deadline <= now
             for table in self.tables.values()
-            for deadline in (part.next_due() for part in table.partitions)
+            for deadline in (part.next_due() for part in table.partitions.values())
         )
         return not due and not any(lane.lag() for lane in self.lanes)
 
     async def _tidy(self) -> None:
         while True:
             await asyncio.sleep(TIDY_EVERY)
-            await self.compact()
-            await self.trim()
+            await self.tidy()
 
-    async def compact(self) -> None:
-        """Compact each changelog partition that has grown enough."""
-        for table in self.tables.values():
-            changelog = table.spec.changelog
-            for part in table.partitions:
-                end = self.log.end(changelog, part.partition)
-                grown = end - self._compacted_at.get((changelog, part.partition), 0)
-                if grown > max(COMPACT_ABOVE, part.count):
-                    dropped = await self.log.compact(changelog, part.partition)
-                    self._compacted_at[changelog, part.partition] = end
-                    logger.info("changelog compacted", topic=changelog, partition=part.partition, dropped=dropped)
-
-    async def trim(self) -> None:
-        """Drop what is older than the retention and done with."""
+    async def tidy(self) -> None:
+        """Let the log drop what nobody needs: replaced rows, and old records that every reader is done with."""
         application = self.application
-        if application.retention is None:
-            return
-        before = self._clock() - application.retention
-        for topic in application.topics:
-            if topic.compacted or topic in application.kept:
-                continue
-            for partition in range(application.partitions):
-                dropped = await self.log.trim(topic.name, partition, before)
-                if dropped:
-                    logger.info("topic trimmed", topic=topic.name, partition=partition, dropped=dropped)
+        rows = {
+            table.spec.changelog: {partition: part.count for partition, part in table.partitions.items()}
+            for table in self.tables.values()
+        }
+        await self.log.compact_grown(rows)
+        if application.retention is not None:
+            kept = {topic.name for topic in application.topics if topic.compacted or topic in application.kept}
+            names = [topic.name for topic in application.topics if topic.name not in kept]
+            await self.log.trim_old(names, self._clock() - application.retention)

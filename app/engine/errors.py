@@ -15,3 +15,11 @@ class LogFailed(EngineError):
 
 class TopicMismatch(EngineError):
     """A topic exists with other partitions than declared, or is not declared at all."""
+
+
+class CommitAborted(EngineError):
+    """A transaction was not committed and can be tried again: nothing of it is kept."""
+
+
+class PartitionElsewhere(EngineError):
+    """The key's partition is another worker's, or not ready yet: ask again later."""

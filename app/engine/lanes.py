@@ -6,18 +6,23 @@ the rows. It decides nothing about the marketplace.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from app.engine.embedded_log import EmbeddedLog
+import structlog
+
+from app.engine.errors import CommitAborted
+from app.engine.reader import Reader
 from app.engine.records import Record, Send, TopicPartition
-from app.engine.tables import Table, TablePartition, TableSpec
+from app.engine.tables import Change, Table, TablePartition, TableSpec
 
 Row = TypeVar("Row")
 
+logger = structlog.get_logger("a4co.engine")
+
 BATCH = 400
-"""Records a round at most: the loop is held for one round (400 x ~30 µs), and views are answered between rounds."""
+"""Records a step at most: the loop is held for one step (400 x ~30 µs), and views are answered between steps."""
 
 POLL = 0.1
 """Seconds between two looks at the deadlines when nothing arrives."""
@@ -87,130 +92,187 @@ class Hooks:
     row_loaded: Callable[[str, Any], None] = lambda _table, _row: None
 
 
-class Reading:
-    """The positions of one consumer group in some topics; it reads whatever is new in them, partition by partition."""
+class Lane:
+    """Takes records, hands them to `_work`, and commits when there is enough or it is time. Stops at any exception."""
 
-    def __init__(self, log: EmbeddedLog, group: str, topics: Sequence[Topic]) -> None:
-        self._log = log
-        self._group = group
-        self._positions: dict[int, dict[str, int]] = {}
-        for topic in topics:
-            for partition in range(log.partitions(topic.name)):
-                start = log.committed(group, topic.name, partition) or 0
-                self._positions.setdefault(partition, {})[topic.name] = start
+    batch = BATCH
 
-    def take(self, partition: int, limit: int) -> list[Record]:
-        """New records of the partition, topic by topic, at most `limit`; the position does not move yet."""
-        found: list[Record] = []
-        for topic, position in self._positions[partition].items():
-            if len(found) >= limit:
-                break
-            found += self._log.read(topic, partition, position, limit - len(found))
-        return found
+    def __init__(self, name: str, reader: Reader, hooks: Hooks) -> None:
+        self.name = name
+        self.reader = reader
+        self._hooks = hooks
+        self._partitions = 0
+        self._since: float | None = None
+        self._records: list[Record] = []
+        self._outcomes: list[str] = []
+        self._spent = 0.0
 
-    def offsets_after(self, records: Sequence[Record]) -> dict[TopicPartition, int]:
-        """The positions once the records are done."""
-        return {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
-
-    def advance(self, offsets: dict[TopicPartition, int]) -> None:
-        """Move on: the offsets are committed."""
-        for (topic, partition), following in offsets.items():
-            self._positions[partition][topic] = following
-
-    def partitions(self) -> list[int]:
-        """Every partition number."""
-        return list(self._positions)
+    @property
+    def ready(self) -> bool:
+        """Whether it has partitions, and can work on all of them."""
+        return self._partitions > 0
 
     def lag(self) -> int:
-        """Records that are there and not yet done."""
-        return sum(
-            self._log.end(topic, partition) - position
-            for partition, topics in self._positions.items()
-            for topic, position in topics.items()
-        )
+        """Records that wait."""
+        return self.reader.lag()
+
+    async def run(self) -> None:
+        """Work until cancelled. Every exception that leaves here stops the worker."""
+        while True:
+            await self.step()
+
+    async def step(self) -> None:
+        """Take and work off one batch, and commit if it is time."""
+        self._before()
+        records = await self.reader.take(self.batch, self._patience())
+        if records:
+            started = time.perf_counter()
+            if self._since is None:
+                self._since = started
+            self._outcomes += await self._work(records)
+            self._records += records
+            self._spent += time.perf_counter() - started
+        if self._since is not None and self._due():
+            try:
+                await self.commit()
+            except CommitAborted as error:
+                logger.warning("commit aborted, the records are taken again", lane=self.name, cause=str(error))
+                await self.reader.rollback()
+                self._forget()
+            await asyncio.sleep(0)
+
+    def _patience(self) -> float:
+        if self._since is None:
+            return POLL
+        return max(0.0, self._since + self.reader.commit_seconds - time.perf_counter())
+
+    def _due(self) -> bool:
+        return len(self._records) >= self.reader.commit_records or self._patience() == 0.0
+
+    async def commit(self) -> None:
+        """Commit what is under way: offsets, outputs and changed rows; then show the rows."""
+        if self._since is None:
+            return
+        records, outcomes, spent = self._records, self._outcomes, self._spent
+        offsets = {TopicPartition(record.topic, record.partition): record.offset + 1 for record in records}
+        started = time.perf_counter()
+        self._stage()
+        ends = await self.reader.commit(offsets)
+        self._show(ends)
+        self._forget()
+        if records:
+            self._hooks.processed(self.name, records, outcomes, spent + time.perf_counter() - started)
+
+    def _forget(self) -> None:
+        self._since = None
+        self._records, self._outcomes, self._spent = [], [], 0.0
+
+    async def given(self, partitions: Collection[int]) -> None:
+        """Nothing has to be prepared."""
+        self._partitions += len(partitions)
+
+    async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
+        """What is under way is committed, or forgotten when it is too late."""
+        self._partitions -= len(partitions)
+        if lost:
+            self._forget()
+            await self.reader.rollback()
+        else:
+            await self.commit()
+
+    def _before(self) -> None:
+        """What is to be done before each batch."""
+
+    async def _work(self, records: list[Record]) -> list[str]:
+        """Work off the records; a word for each."""
+        raise NotImplementedError
+
+    def _stage(self) -> None:
+        """Stage what belongs to the commit beside what was staged already."""
+
+    def _show(self, ends: Mapping[TopicPartition, int]) -> None:
+        """The commit is done."""
 
 
-class ReducerLane(Generic[Row]):
+class ReducerLane(Lane, Generic[Row]):
     """Runs one reducer over every partition that this process owns."""
 
     def __init__(
         self,
         reducer: Reducer[Row],
-        log: EmbeddedLog,
+        reader: Reader,
         table: Table[Row],
-        group: str,
         hooks: Hooks,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.name = reducer.name
+        super().__init__(reducer.name, reader, hooks)
         self.table = table
         self._reducer = reducer
-        self._log = log
-        self._group = group
-        self._hooks = hooks
         self._clock = clock
         self._decode = {topic.name: topic.decode for topic in reducer.reads}
-        self._reading = Reading(log, group, reducer.reads)
-        self._wakeup = log.watch([topic.name for topic in reducer.reads])
+        self._told: list[tuple[TablePartition[Row], str, float]] = []
+        self._units: dict[int, _Unit[Row]] = {}
+        self._changes: dict[int, list[Change[Row]]] = {}
 
-    def lag(self) -> int:
-        """Records that wait."""
-        return self._reading.lag()
+    async def given(self, partitions: Collection[int]) -> None:
+        """Bring the partitions' rows up to date."""
+        await self.table.open(partitions, lambda row: self._hooks.row_loaded(self.table.name, row))
+        await super().given(partitions)
 
-    async def run(self) -> None:
-        """Work until cancelled. Every exception that leaves here stops the worker."""
-        while True:
-            self._wakeup.clear()
-            worked = await self.send_due()
-            for partition in self._reading.partitions():
-                worked += await self.round(partition)
-            if worked:
-                await asyncio.sleep(0)
-            else:
-                await self._wait()
+    async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
+        """Finish, and close the partitions' rows."""
+        await super().taken(partitions, lost=lost)
+        self.table.close(partitions, lambda row: self._hooks.row_changed(self.table.name, row, None))
 
-    async def _wait(self) -> None:
-        try:
-            async with asyncio.timeout(POLL):
-                await self._wakeup.wait()
-        except TimeoutError:
-            return
-
-    async def send_due(self) -> int:
-        """Send a timer message for each row that is due. Returns how many."""
+    def _before(self) -> None:
+        """Stage a timer message for each row that is due."""
         if self._reducer.timer is None:
-            return 0
+            return
         now = self._clock()
-        sends = [
-            self._reducer.timer(key, deadline, now) for part in self.table.partitions for key, deadline in part.due(now)
-        ]
-        if sends:
-            await self._log.commit(sends)
-        return len(sends)
+        for part in self.table.partitions.values():
+            due = part.due(now)
+            if due:
+                self.reader.stage([self._reducer.timer(key, deadline, now) for key, deadline in due])
+                self._told += [(part, key, deadline) for key, deadline in due]
+                self._since = self._since or time.perf_counter()
 
-    async def round(self, partition: int, limit: int = BATCH) -> int:
-        """Process one batch of the partition as one unit of work. Returns how many records it had."""
-        records = self._reading.take(partition, limit)
-        if not records:
-            return 0
-        started = time.perf_counter()
-        part = self.table.partitions[partition]
-        unit = _Unit(part, self._reducer)
-        outcomes = [self._apply(unit, record) for record in records]
-        changes = unit.changes()
+    async def _work(self, records: list[Record]) -> list[str]:
+        outcomes = []
+        for record in records:
+            unit = self._units.get(record.partition)
+            if unit is None:
+                unit = _Unit(self.table.partitions[record.partition], self._reducer)
+                self._units[record.partition] = unit
+            outcomes.append(self._apply(unit, record))
+        for unit in self._units.values():
+            self.reader.stage(unit.sends)
+            unit.sends = []
+        return outcomes
+
+    def _stage(self) -> None:
+        """One changelog record for each changed row."""
         changelog = self._reducer.table.changelog
-        sends = unit.sends
-        sends += [Send(changelog, key.encode(), packed, (), None, partition) for key, _, packed, _ in changes]
-        offsets = self._reading.offsets_after(records)
-        await self._log.commit(sends, group=self._group, offsets=offsets)
-        # From here on it is done: show it.
-        self._reading.advance(offsets)
-        if changes:
-            part.write(changes, self._log.end(changelog, partition))
-            for key, row, _packed, _new in changes:
-                self._hooks.row_changed(self.table.name, unit.before[key], row)
-        self._hooks.processed(self.name, records, outcomes, time.perf_counter() - started)
-        return len(records)
+        for partition, unit in self._units.items():
+            changes = self._changes[partition] = unit.changes()
+            self.reader.stage(
+                [Send(changelog, key.encode(), packed, (), None, partition) for key, _, packed, _ in changes]
+            )
+
+    def _show(self, ends: Mapping[TopicPartition, int]) -> None:
+        self._told = []
+        changelog = self._reducer.table.changelog
+        for partition, changes in self._changes.items():
+            if changes:
+                self.table.partitions[partition].write(changes, ends[TopicPartition(changelog, partition)])
+                before = self._units[partition].before
+                for key, row, _packed, _new in changes:
+                    self._hooks.row_changed(self.table.name, before[key], row)
+
+    def _forget(self) -> None:
+        super()._forget()
+        for part, key, deadline in self._told:
+            part.remind(key, deadline)
+        self._told, self._units, self._changes = [], {}, {}
 
     def _apply(self, unit: "_Unit[Row]", record: Record) -> str:
         """Fold one record into the unit. Whatever goes wrong with it goes to the dead letters, alone."""
@@ -255,58 +317,36 @@ class _Unit(Generic[Row]):
         self._rows[key] = transition.row
         return transition.outcome
 
-    def changes(self) -> list[tuple[str, Row | None, bytes | None, bool]]:
-        """(key, row, its bytes, whether it is new) of every row that is another than before."""
+    def changes(self) -> list[Change[Row]]:
+        """Every row that is another than before."""
         encode = self._part.encode
         return [
-            (key, row, None if row is None else encode(row), self.before[key] is None)
+            Change(key, row, None if row is None else encode(row), self.before[key] is None)
             for key, row in self._rows.items()
             if row is not self.before[key]
         ]
 
 
-class EffectLane:
-    """Runs one effect, partition by partition, over what is on disk."""
+class EffectLane(Lane):
+    """Runs one effect over what is on disk."""
 
-    def __init__(self, effect: Effect, log: EmbeddedLog, group: str, hooks: Hooks) -> None:
-        self.name = effect.name
+    def __init__(self, effect: Effect, reader: Reader, hooks: Hooks) -> None:
+        super().__init__(effect.name, reader, hooks)
+        self.batch = effect.batch
         self._effect = effect
-        self._log = log
-        self._group = group
-        self._hooks = hooks
-        self._reading = Reading(log, group, [effect.reads])
-        self._wakeup = log.watch([effect.reads.name])
 
-    def lag(self) -> int:
-        """Records that wait."""
-        return self._reading.lag()
+    def _due(self) -> bool:
+        """Always: what was done outside can't be taken back, so it is committed as soon as it is done."""
+        return True
 
-    async def run(self) -> None:
-        """Work until cancelled. Every exception that leaves here stops the worker."""
-        while True:
-            self._wakeup.clear()
-            worked = 0
-            for partition in self._reading.partitions():
-                worked += await self.round(partition)
-            if not worked:
-                await self._wakeup.wait()
-
-    async def round(self, partition: int) -> int:
-        """Perform one batch. Returns how many records it had."""
-        records = self._reading.take(partition, self._effect.batch)
-        if not records:
-            return 0
-        await self._log.synced()
-        started = time.perf_counter()
+    async def _work(self, records: list[Record]) -> list[str]:
         messages: list[Any] = []
         rejected: list[Send] = []
         outcomes = [self._decoded(record, messages, rejected) for record in records]
-        sends = await self._effect.perform(messages) if messages else []
-        offsets = self._reading.offsets_after(records)
-        await self._log.commit([*rejected, *sends], group=self._group, offsets=offsets)
-        self._reading.advance(offsets)
-        self._hooks.processed(self.name, records, outcomes, time.perf_counter() - started)
-        return len(records)
+        self.reader.stage(rejected)
+        if messages:
+            self.reader.stage(await self._effect.perform(messages))
+        return outcomes
 
     def _decoded(self, record: Record, messages: list[Any], rejected: list[Send]) -> str:
         try:

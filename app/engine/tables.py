@@ -3,16 +3,21 @@
 A table is read by anybody and written by its one lane. It decides nothing about what a row means.
 """
 
+import asyncio
+import functools
 import heapq
-from collections.abc import Callable, Iterable, Iterator
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import msgspec
+import structlog
 
-from app.engine.embedded_log import EmbeddedLog
+from app.engine.errors import PartitionElsewhere
 from app.engine.partitioner import partition_for
+from app.engine.reader import Changelogs
 from app.engine.store import Store
 
 Row = TypeVar("Row")
@@ -20,7 +25,10 @@ Row = TypeVar("Row")
 CACHED_ROWS = 20_000
 """Decoded rows kept a partition; above it the oldest quarter goes."""
 
-RECOVERY_BATCH = 2_000
+LOADED_AT_ONCE = 2_000
+"""Rows that are gone through between two turns of the loop."""
+
+logger = structlog.get_logger("a4co.engine")
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,15 @@ class TableSpec(Generic[Row]):
     def changelog(self) -> str:
         """The compacted topic that holds the newest row of every key."""
         return f"{self.name}-changelog"
+
+
+class Change(NamedTuple, Generic[Row]):
+    """A changed row: None when it is deleted, and whether the key had none before."""
+
+    key: str
+    row: Row | None
+    packed: bytes | None
+    new: bool
 
 
 class TablePartition(Generic[Row]):
@@ -69,8 +86,8 @@ class TablePartition(Generic[Row]):
                 del cache[oldest]
         cache[key] = row
 
-    def write(self, changes: Iterable[tuple[str, Row | None, bytes | None, bool]], offset: int) -> None:
-        """Take over committed changes (key, row, its bytes, whether the key is new) up to the changelog's `offset`."""
+    def write(self, changes: Iterable[Change[Row]], offset: int) -> None:
+        """Take over committed changes up to the changelog's `offset`."""
         rows = []
         for key, row, packed, new in changes:
             rows.append((key.encode(), packed))
@@ -102,6 +119,12 @@ class TablePartition(Generic[Row]):
                 found.append((key, deadline))
         return found
 
+    def remind(self, key: str, deadline: float) -> None:
+        """The deadline is to be given again."""
+        if key not in self._deadlines:
+            self._deadlines[key] = deadline
+            heapq.heappush(self._due, (deadline, key))
+
     def next_due(self) -> float | None:
         """The earliest deadline, which may have been cancelled since."""
         return self._due[0][0] if self._due else None
@@ -116,31 +139,33 @@ class TablePartition(Generic[Row]):
         for key, packed in self.store.items(None if after is None else after.encode()):
             yield key.decode(), self._decode(packed)
 
-    def recover(self, log: EmbeddedLog, changelog: str, progress: Callable[[int, int], None]) -> int:
+    def recover(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> int:
         """Bring the store to the changelog's end, with `progress(done, total)`. Returns how many records were read."""
-        end = log.end(changelog, self.partition)
+        begin, end = changelogs.span(topic, self.partition)
         if self.store.offset > end:
             self.store.wipe(f"it stands at {self.store.offset}, ahead of the changelog's end {end}")
-        start = position = self.store.offset
-        while position < end:
-            records = log.read(changelog, self.partition, position, RECOVERY_BATCH)
-            if not records:
-                position = end
-                self.store.write((), end)
-                break
+        elif 0 < self.store.offset < begin:
+            self.store.wipe(f"it stands at {self.store.offset}, before the changelog's begin {begin}")
+        start, position, read = self.store.offset, self.store.offset, 0
+        for records in changelogs.replay(topic, self.partition, start):
             rows = {record.key or b"": record.value for record in records}
             position = records[-1].offset + 1
             self.store.write(rows.items(), position)
+            read += len(records)
             progress(position - start, end - start)
-        return position - start
+        if position < end:  # what is left are marks of transactions, not records
+            self.store.write((), end)
+        return read
 
-    def load(self, seen: Callable[[Row], None]) -> None:
+    async def load(self, seen: Callable[[Row], None]) -> None:
         """Go through the rows once: count them, learn their deadlines, and show each to `seen`."""
         self.count = 0
         for key, row in self.items():
             self.count += 1
             self._watch(key, row)
             seen(row)
+            if self.count % LOADED_AT_ONCE == 0:
+                await asyncio.sleep(0)
 
     def close(self) -> None:
         """Give the store's files back."""
@@ -148,41 +173,74 @@ class TablePartition(Generic[Row]):
 
 
 class Table(Generic[Row]):
-    """The partitions of a table that this process owns. Reads give committed rows only."""
+    """The partitions of a table that this process owns. Reads give committed rows only.
 
-    def __init__(self, spec: TableSpec[Row]) -> None:
+    `total` is the number of partitions over all workers. `progress(partition, done, total)` hears of a recovery.
+    """
+
+    def __init__(
+        self,
+        spec: TableSpec[Row],
+        changelogs: Changelogs,
+        directory: Path,
+        total: int,
+        progress: Callable[[int, int, int], None] = lambda *_: None,
+    ) -> None:
         self.spec = spec
         self.name = spec.name
-        self.partitions: list[TablePartition[Row]] = []
+        self.total = total
+        self.partitions: dict[int, TablePartition[Row]] = {}
+        self._changelogs = changelogs
+        self._directory = directory / spec.name
+        self._progress = progress
 
-    def open(self, log: EmbeddedLog, directory: Path, partitions: int, progress: Callable[[int, int], None]) -> int:
-        """Open every partition's store and bring it up to date. Returns the changelog records that were replayed."""
-        replayed = 0
-        for partition in range(partitions):
-            store = Store(directory / self.name / str(partition), log.identity)
+    async def open(self, partitions: Collection[int], seen: Callable[[Row], None]) -> None:
+        """Open the partitions' stores, bring them up to date, and show every row to `seen`."""
+        for partition in partitions:
+            started = time.perf_counter()
+            store = Store(self._directory / str(partition), self._changelogs.identity)
             part = TablePartition(self.spec, partition, store)
-            self.partitions.append(part)
-            replayed += part.recover(log, self.spec.changelog, progress)
-        return replayed
+            progress = functools.partial(self._progress, partition)
+            recover = functools.partial(part.recover, self._changelogs, self.spec.changelog, progress)
+            read = await asyncio.to_thread(recover) if self._changelogs.off_loop else recover()
+            await part.load(seen)
+            self.partitions[partition] = part
+            if store.rebuilt_because:
+                logger.warning("store rebuilt", table=self.name, partition=partition, reason=store.rebuilt_because)
+            if read:
+                seconds = round(time.perf_counter() - started, 3)
+                logger.info("recovered", table=self.name, partition=partition, records=read, seconds=seconds)
 
     def get(self, key: str) -> Row | None:
-        """The committed row of the key."""
-        return self.partitions[partition_for(key.encode(), len(self.partitions))].get(key)
+        """The committed row of the key.
+
+        Raises:
+            PartitionElsewhere: the key's partition is not here, or not ready.
+        """
+        partition = partition_for(key.encode(), self.total)
+        part = self.partitions.get(partition)
+        if part is None:
+            raise PartitionElsewhere(f"partition {partition} of {self.name} is not ready on this worker")
+        return part.get(key)
 
     def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
-        """Every row in key order, from behind the key `after` on; each partition as of when its turn began."""
-        return heapq.merge(*(part.items(after) for part in self.partitions), key=lambda item: item[0])
+        """Every row that is here in key order, from behind the key `after` on; each partition as of its first row."""
+        return heapq.merge(*(part.items(after) for part in self.partitions.values()), key=lambda item: item[0])
 
     def count(self) -> int:
-        """How many rows there are."""
-        return sum(part.count for part in self.partitions)
+        """How many rows are here."""
+        return sum(part.count for part in self.partitions.values())
 
     def timers(self) -> int:
-        """How many rows wait for a deadline."""
-        return sum(part.timers for part in self.partitions)
+        """How many rows here wait for a deadline."""
+        return sum(part.timers for part in self.partitions.values())
 
-    def close(self) -> None:
-        """Give the stores' files back."""
-        for part in self.partitions:
-            part.close()
-        self.partitions = []
+    def close(self, partitions: Collection[int] | None = None, gone: Callable[[Row], None] | None = None) -> None:
+        """Give the stores' files back, of the partitions given or of all, and show every row to `gone`."""
+        for partition in list(self.partitions if partitions is None else partitions):
+            part = self.partitions.pop(partition, None)
+            if part is not None:
+                if gone is not None:
+                    for _, row in part.items():
+                        gone(row)
+                part.close()

@@ -90,8 +90,16 @@ class Counting:
             name="test", topics=everything, reducers=(counter,), effects=effects, partitions=3, hooks=hooks
         )
         self.engine = Engine(application, self.log, path / "tables", clock=lambda: self.now)
-        self.engine.open()
         self.tallies = self.engine.tables["tallies"]
+
+    async def open(self) -> "Counting":
+        await self.engine.open()
+        return self
+
+    async def start(self) -> "Counting":
+        await self.open()
+        await self.engine.start()
+        return self
 
     async def say(self, *words: tuple[str, str]) -> None:
         await self.log.commit([Send("words", key.encode(), word.encode()) for key, word in words])
@@ -109,8 +117,7 @@ class Counting:
 
 @pytest.fixture
 async def counting(tmp_path: Path) -> AsyncIterator[Counting]:
-    counting = Counting(tmp_path)
-    await counting.engine.start()
+    counting = await Counting(tmp_path).start()
     yield counting
     await counting.stop()
 
@@ -128,7 +135,7 @@ async def test_rows_outputs_and_changelog_follow_from_the_records(counting: Coun
 
 
 async def test_a_batch_writes_one_changelog_record_for_each_changed_row(tmp_path: Path) -> None:
-    counting = Counting(tmp_path)
+    counting = await Counting(tmp_path).open()
     await counting.say(*[("oliva", "x")] * 50, ("queso", "x"), ("miel", "same"))
     await counting.engine.start()
     await counting.settle()
@@ -155,9 +162,8 @@ async def test_a_row_can_be_forgotten_and_stays_forgotten(counting: Counting) ->
     assert counting.tallies.count() == 1
     await counting.stop()
     shutil.rmtree(counting.path / "tables")
-    again = Counting(counting.path)
+    again = await Counting(counting.path).start()
     assert dict(again.tallies.items()) == {"queso": Tally(1)}
-    await again.engine.start()
     counting.engine, counting.log = again.engine, again.log
 
 
@@ -172,7 +178,7 @@ async def test_a_deadline_is_told_once_when_it_is_due_also_after_a_restart(count
 
     again = Counting(counting.path)
     again.now = 101.0
-    await again.engine.start()
+    await again.start()
     await again.settle()
     assert again.tallies.get("oliva") == Tally(1001)
     assert len(again.everything("timers")) == 1
@@ -181,8 +187,7 @@ async def test_a_deadline_is_told_once_when_it_is_due_also_after_a_restart(count
 
 @pytest.mark.parametrize("damage", ["wiped", "garbage", "ahead", "of another log", "none"])
 async def test_a_store_is_rebuilt_whatever_happened_to_it(tmp_path: Path, damage: str) -> None:
-    counting = Counting(tmp_path)
-    await counting.engine.start()
+    counting = await Counting(tmp_path).start()
     await counting.say(*[(f"word-{number}", "a") for number in range(200)])
     await counting.settle()
     live = dict(counting.tallies.items())
@@ -206,19 +211,20 @@ async def test_a_store_is_rebuilt_whatever_happened_to_it(tmp_path: Path, damage
                 store.close()
             case _:
                 pass
-    again = Counting(tmp_path)
+    again = await Counting(tmp_path).start()
     assert dict(again.tallies.items()) == live
     await again.stop()
 
 
 async def test_a_store_behind_the_changelog_catches_up_from_where_it_stands(tmp_path: Path) -> None:
-    counting = Counting(tmp_path)
+    counting = await Counting(tmp_path).start()
     await counting.say(("oliva", "a"))
+    await counting.settle()
     part = next(part for part in range(3) if counting.log.end("words", part))
     # As after a crash between the commit and the store's write.
     await counting.log.commit([Send("tallies-changelog", b"oliva", b'{"count":5,"due":null}', (), None, part)])
     await counting.stop()
-    again = Counting(tmp_path)
+    again = await Counting(tmp_path).start()
     assert again.tallies.get("oliva") == Tally(5)
     await again.stop()
 
@@ -231,8 +237,7 @@ async def test_an_effect_sees_durable_records_and_its_answers_are_committed_with
         performed.extend(record.value for record in records)
         return [Send("words", b"echo", b"x") for _ in records]
 
-    counting = Counting(tmp_path, (Effect("speak", COUNTED, perform),))
-    await counting.engine.start()
+    counting = await Counting(tmp_path, (Effect("speak", COUNTED, perform),)).start()
     await counting.log.commit([Send("counted", b"k", b"hello"), Send("counted", b"k", b"again")])
     await wait_until(lambda: counting.tallies.get("echo") is not None)
     await counting.engine.stop()

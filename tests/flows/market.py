@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from email.header import decode_header, make_header
 from email.message import Message as Mail
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from aiosmtpd.handlers import Message as MailHandler
 from aiosmtpd.smtp import SMTP
@@ -21,7 +21,8 @@ from app.domain.dialects import key_of
 from app.domain.messages import Message
 from app.domain.rows import OrderSaga, Stock
 from app.engine.embedded_log import EmbeddedLog
-from app.engine.lanes import EffectLane, ReducerLane
+from app.engine.embedded_reader import EmbeddedReader
+from app.engine.lanes import Lane
 from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
 from app.main import Marketplace
@@ -78,7 +79,7 @@ class Market:
         self.running = False
         self.suffix = ""
         self.expects_dead_letters = False
-        self.away: dict[str, ReducerLane[Any] | EffectLane] = {}
+        self.away: dict[str, Lane] = {}
         self._smtp: asyncio.Server | None = None
         self._smtp_port = 0
         self._settings = settings
@@ -98,9 +99,11 @@ class Market:
         self.application = Marketplace(settings, self._log, clock=lambda: self.now)
         self.engine = self.application.engine
         self.engine.on_failure = self.failures.append
-        self.engine.open()
+        await self.engine.open()
         self.away = {lane.name: lane for lane in self.engine.lanes if lane.name in without}
         self.engine.lanes = [lane for lane in self.engine.lanes if lane.name not in without]
+        for lane in self.away.values():
+            await lane.reader.start(lane)
         await self.engine.start()
         self.running = True
 
@@ -118,7 +121,13 @@ class Market:
     async def answers(self, lane: str, key: str) -> None:
         """A lane that is away deals with the next one record of the key's partition."""
         partition = partition_for(key.encode(), self.log.partitions("stock-commands"))
-        assert await self.away[lane].round(partition, 1), f"nothing waits for {lane}"  # type: ignore[call-arg]
+        away = self.away[lane]
+        reader = cast(EmbeddedReader, away.reader)
+        everywhere, done, away.batch = reader._places, sum(reader._committed.values()), 1
+        reader._places = [place for place in everywhere if place.partition == partition]
+        await away.step()
+        assert sum(reader._committed.values()) == done + 1, f"nothing waits for {lane}"
+        reader._places = everywhere
         await self.settle()
 
     async def mail_server_comes_up(self) -> None:
@@ -150,7 +159,7 @@ class Market:
         """Let time pass. The lanes look at their deadlines at once, not at their next poll."""
         self.now += seconds
         for lane in self.engine.lanes:
-            lane._wakeup.set()
+            cast(EmbeddedReader, lane.reader)._wakeup.set()
         await self.settle()
 
     # ---- saying ----------------------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""A lane's reader over the embedded log: one process, so every partition is its own from the start."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from app.engine.reader import Owner
+from app.engine.records import Record, Send, TopicPartition
+
+if TYPE_CHECKING:
+    from app.engine.embedded_log import EmbeddedLog
+
+
+class EmbeddedReader:
+    """Reads `topics` as `group`. `durable`: takes only what is on disk, for those whose deeds can't be taken back."""
+
+    commit_records = 1
+    commit_seconds = 0.0
+
+    def __init__(self, log: "EmbeddedLog", group: str, topics: Sequence[str], *, durable: bool = False) -> None:
+        self._log = log
+        self._group = group
+        self._durable = durable
+        self._places = [TopicPartition(topic, p) for topic in topics for p in range(log.partitions(topic))]
+        self._positions = {place: log.committed(group, *place) or 0 for place in self._places}
+        self._committed = dict(self._positions)
+        self._staged: list[Send] = []
+        self._wakeup = log.watch(topics)
+
+    async def start(self, owner: Owner) -> None:
+        """Everything is given at once."""
+        await owner.given(sorted({partition for _, partition in self._places}))
+
+    async def take(self, limit: int, wait: float) -> list[Record]:
+        """The next records, place after place; the place that came first comes last the next time."""
+        self._wakeup.clear()
+        found = self._next(limit)
+        if not found and wait > 0:
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wakeup.wait()
+            except TimeoutError:
+                return []
+            found = self._next(limit)
+        if found and self._durable:
+            await self._log.synced()
+        return found
+
+    def _next(self, limit: int) -> list[Record]:
+        found: list[Record] = []
+        for place in self._places:
+            position = self._positions[place]
+            if position >= self._log.end(*place):
+                continue
+            records = self._log.read(*place, position, limit - len(found))
+            self._positions[place] = records[-1].offset + 1 if records else self._log.end(*place)
+            found += records
+            if len(found) >= limit:
+                break
+        self._places.append(self._places.pop(0))
+        return found
+
+    def stage(self, sends: Sequence[Send]) -> None:
+        """Keep the messages for the commit."""
+        self._staged += sends
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """One transaction of the log."""
+        staged, self._staged = self._staged, []
+        await self._log.commit(staged, group=self._group, offsets=offsets)
+        self._committed.update(offsets)
+        places = {TopicPartition(send.topic, send.partition) for send in staged if send.partition is not None}
+        return {place: self._log.end(*place) for place in places}
+
+    async def rollback(self) -> None:
+        """Back to what is committed."""
+        self._staged = []
+        self._positions = dict(self._committed)
+
+    def lag(self) -> int:
+        """Records that are there and not yet committed."""
+        return sum(self._log.end(*place) - position for place, position in self._committed.items())
+
+    async def stop(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,49 @@
+"""What a log is to the application: the embedded one and Kafka are both this."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from app.engine.errors import LogFailed
+from app.engine.reader import Changelogs, Reader
+from app.engine.records import Send, TopicPartition
+
+
+class Log(Changelogs, Protocol):
+    """Topics with transactions over records, offsets and notes.
+
+    `keeps_itself_small`: it compacts and trims by itself. `on_commit(records, seconds)` hears of each transaction.
+    """
+
+    keeps_itself_small: bool
+    failure: LogFailed | None
+    on_failure: Callable[[LogFailed], None]
+    on_commit: Callable[[int, float], None]
+
+    async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
+        """Make the topics (name -> compacted) that are not there.
+
+        Raises:
+            TopicMismatch: one is there with other partitions, or compacted and should not be, or the reverse.
+        """
+
+    def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> Reader:
+        """A reader of the topics for a group. `durable`: it takes only what would survive a power cut."""
+
+    async def commit(
+        self,
+        sends: Iterable[Send],
+        *,
+        group: str = "",
+        offsets: Mapping[TopicPartition, int] | None = None,
+        notes: Mapping[str, bytes] | None = None,
+    ) -> int:
+        """Append messages, set a group's offsets and notes, all or nothing, outside of any lane."""
+
+    async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
+        """Compact the partitions of compacted topics that have grown far beyond their rows (topic -> partition -> rows)."""
+
+    async def trim_old(self, topics: Sequence[str], before: float) -> None:
+        """Drop the topics' records that are older than `before` and that every reader is done with."""
+
+    async def synced(self, commit: int | None = None) -> None:
+        """Return when the commit (default: the last one) survives a power cut."""

@@ -1,0 +1,64 @@
+"""The seam between lanes and logs: what a lane reads from and commits to, and what a table is rebuilt from."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from app.engine.records import Record, Send, TopicPartition
+
+
+class Owner(Protocol):
+    """Who works on a reader's partitions. Partitions come and go; the reader tells before and after."""
+
+    async def given(self, partitions: Collection[int]) -> None:
+        """The partitions are ours: bring their rows up to date. Their records are taken from when this returns."""
+
+    async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
+        """The partitions go to another worker: finish and commit (when `lost`: forget) what is under way."""
+
+
+class Reader(Protocol):
+    """A group's reading of topics with the same partitions, and the transactions of what follows from it.
+
+    `commit_records` and `commit_seconds` say how much may be in one transaction: a commit costs an embedded log
+    0.1 ms and Kafka 5 ms or more.
+    """
+
+    commit_records: int
+    commit_seconds: float
+
+    async def start(self, owner: Owner) -> None:
+        """Begin to read; `owner.given` tells what."""
+
+    async def take(self, limit: int, wait: float) -> list[Record]:
+        """The next records, at most `limit`, in order within each partition of a topic; [] after `wait` seconds."""
+
+    def stage(self, sends: Sequence[Send]) -> None:
+        """Add messages to the transaction under way."""
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """Commit what was staged, and the offsets (the next record of each partition), all or nothing.
+
+        Returns the offset behind the last record staged for each partition of a topic.
+        """
+
+    async def rollback(self) -> None:
+        """Forget what was staged, and take again what was taken since the last commit."""
+
+    def lag(self) -> int:
+        """Records that are there and not yet committed."""
+
+    async def stop(self) -> None:
+        """Give the partitions back."""
+
+
+class Changelogs(Protocol):
+    """What tables are rebuilt from. `off_loop`: its calls wait for a network, and belong on a thread."""
+
+    identity: str
+    off_loop: bool
+
+    def span(self, topic: str, partition: int) -> tuple[int, int]:
+        """The first offset that is there, and the one that the next record will get."""
+
+    def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
+        """The records from `offset` to the end as it was at the call, in batches."""
