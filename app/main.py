@@ -28,16 +28,19 @@ from app.domain.messages import StockImported
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import EngineError
+from app.engine.kafka.log import KafkaLog
 from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.metrics import Metrics
-from app.settings import Settings, SettingsError, load
+from app.settings import Settings, SettingsError, load, redact
 from app.web.api import create_api
 from app.web.stock_lines import StockLine
 from app.web.views import Views
+from bridge.bridge_log import BridgeLog
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import dead_letter
+from bridge.leased import LeasedBridge
 from bridge.routes import ROUTES
 from bridge.service import Bridge
 from tables.inventory import INVENTORY
@@ -52,23 +55,16 @@ logger = structlog.get_logger("a4co.main")
 class Marketplace:
     """The whole application over one log: engine, bridge, metrics and what the web reads."""
 
-    def __init__(self, settings: Settings, log: EmbeddedLog, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, settings: Settings, log: EmbeddedLog | KafkaLog, clock: Callable[[], float] = time.time) -> None:
         self.log = log
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
-        self.bridge = Bridge(
-            log,
-            settings.nats_servers,
-            stream=settings.nats_stream,
-            name=settings.service_name,
-            counters=BridgeCounters(
-                on_event=self._bridged,
-                on_dead_letter=self.metrics.dead_lettered,
-                on_gap=self.metrics.bridge_gap,
-            ),
-            on_failure=self._failed,
-        )
+        self.bridge: Bridge | LeasedBridge
+        if isinstance(log, KafkaLog):
+            self.bridge = LeasedBridge(log, APP_ID, lambda sole: self._bridge(settings, sole), self._failed)
+        else:
+            self.bridge = self._bridge(settings, log)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
@@ -99,6 +95,20 @@ class Marketplace:
             ),
         )
 
+    def _bridge(self, settings: Settings, log: BridgeLog) -> Bridge:
+        return Bridge(
+            log,
+            settings.nats_servers,
+            stream=settings.nats_stream,
+            name=settings.service_name,
+            counters=BridgeCounters(
+                on_event=self._bridged,
+                on_dead_letter=self.metrics.dead_lettered,
+                on_gap=self.metrics.bridge_gap,
+            ),
+            on_failure=self._failed,
+        )
+
     # ---- running ---------------------------------------------------------------------------------------
 
     async def start(self, on_failure: Callable[[BaseException], None]) -> None:
@@ -107,12 +117,14 @@ class Marketplace:
         self.log.on_commit = self.metrics.committed
         self.engine.on_failure = self._failed
         self._on_failure = on_failure
+        await self.log.connect()
         await self.engine.open()
         for lane in self.engine.lanes:
             self.metrics.watch("events_lag", lane.lag, lane.name)
         self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_in"]), "in")
         self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_out"]), "out")
-        self.metrics.watch("log_size_bytes", self.log.size)
+        if isinstance(self.log, EmbeddedLog):
+            self.metrics.watch("log_size_bytes", self.log.size)
         await self.engine.start()
         await self.bridge.start()
 
@@ -120,7 +132,7 @@ class Marketplace:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
         await self.bridge.stop()
         await self.engine.stop()
-        self.log.close()
+        await self.log.disconnect()
 
     # ---- what the web asks -----------------------------------------------------------------------------
 
@@ -144,7 +156,7 @@ class Marketplace:
             "nats": {"status": "degraded" if bridge["problem"] else "healthy", **bridge},
             "database": {
                 "status": "unhealthy" if failure else "healthy",
-                "log": str(self.log.path),
+                "log": self.log.where,
                 "lag": self.engine.lag(),
                 **({"problem": str(failure)} if failure else {}),
             },
@@ -276,9 +288,11 @@ def create_app(settings: Settings) -> faust.App:
     Raises:
         EngineError: the log is in use or can't be opened.
     """
+    kafka = settings.kafka
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
     faust_app = App(
         APP_ID,
-        broker=settings.broker,
+        broker=settings.broker if kafka is None else f"embedded://{settings.data_dir}/faust.db",
         store="memory://",
         datadir=str(settings.data_dir / "faust"),
         topic_partitions=settings.partitions,
@@ -288,7 +302,7 @@ def create_app(settings: Settings) -> faust.App:
         web_port=settings.web_port,
         Worker=Worker,
     )
-    marketplace = Marketplace(settings, log_at(settings.broker))
+    marketplace = Marketplace(settings, KafkaLog(kafka, APP_ID) if kafka else log_at(settings.broker))
     service = MarketplaceService(marketplace)
     faust_app.service(service)  # type: ignore[arg-type]  # an instance is taken as well
     api = create_api(marketplace.views)
@@ -304,7 +318,7 @@ def run_worker(settings: Settings) -> None:
         faust_app = create_app(settings)
     except EngineError as error:
         sys.exit(f"a4co: {error}")
-    logger.info("worker starting", log=str(settings.log_path), web=f"http://{settings.web_host}:{settings.web_port}/")
+    logger.info("worker starting", log=redact(settings.broker), web=f"http://{settings.web_host}:{settings.web_port}/")
     worker = faust_app.Worker(quiet=True, loglevel=settings.log_level, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()

@@ -6,6 +6,7 @@ file `.env`, else it has its default. Times are seconds.
 
 import os
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -16,8 +17,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.domain.order_saga import Policy, Role
+from app.engine.kafka.options import KafkaOptions
 
 EMBEDDED = "embedded://"
+KAFKA = "kafka://"
 
 
 class SettingsError(Exception):
@@ -74,11 +77,21 @@ def _smtp_url(value: str | None) -> str | None:
 
 
 def _broker(value: str) -> str:
-    if value.startswith("kafka://"):
-        raise ValueError("Kafka is not supported yet in this version")
+    if value.startswith(KAFKA):
+        for server in value.removeprefix(KAFKA).split(","):
+            _parts(KAFKA + server, ("kafka",))
+        return value
     if not value.removeprefix(EMBEDDED).startswith("/") or value.endswith("/"):
         raise ValueError
     return value
+
+
+def _kafka_url(value: str | None) -> str | None:
+    return value if value is None else _broker(value) if value.startswith(KAFKA) else _not_kafka()
+
+
+def _not_kafka() -> str:
+    raise ValueError
 
 
 def _mail_address(value: str) -> str:
@@ -112,7 +125,9 @@ StockRole = Annotated[Literal["act", "shadow"], Allowed("act or shadow")]
 SecretFile = Annotated[Path | None, AfterValidator(_secret_file), Allowed("a UTF-8 file that can be read")]
 NatsUrl = Annotated[str, AfterValidator(_nats_url), Allowed("nats://[user:password@]host[:port], several by commas")]
 SmtpUrl = Annotated[str | None, AfterValidator(_smtp_url), Allowed("smtp[s]://[user:password@]host[:port]")]
-Broker = Annotated[str, AfterValidator(_broker), Allowed("embedded:///absolute/path/of/the/log.db")]
+Broker = Annotated[
+    str, AfterValidator(_broker), Allowed("embedded:///absolute/path/of/the/log.db or kafka://host:port[,host:port]")
+]
 MailAddress = Annotated[str, AfterValidator(_mail_address), Allowed("name@host or Name <name@host>")]
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 LogLevel = Annotated[
@@ -151,9 +166,12 @@ class Settings(BaseSettings):
 
     # ---- this process ----
     data_dir: AbsolutePath = Field(Path("data"), description="folder of the embedded log and the tables")
+    kafka_url: Annotated[str | None, AfterValidator(_kafka_url), Allowed("kafka://host:port[,host:port]")] = Field(
+        None, description="Kafka's brokers, for many workers; unset: the embedded log"
+    )
     broker: Broker = Field(
-        default_factory=lambda data: f"{EMBEDDED}{data.get('data_dir', '')}/log.db",
-        description="the log: by default log.db in DATA_DIR",
+        default_factory=lambda data: data.get("kafka_url") or f"{EMBEDDED}{data.get('data_dir', '')}/log.db",
+        description="the log: by default KAFKA_URL, else log.db in DATA_DIR",
         repr=False,
     )
     partitions: Annotated[int, Field(ge=1, le=256), Allowed("a whole number from 1 to 256")] = Field(
@@ -162,6 +180,33 @@ class Settings(BaseSettings):
     log_retention: Seconds = Field(
         30 * 86400.0, description="seconds that the topics keep a record which everybody is done with"
     )
+    topic_prefix: str = Field("", description="stands before the names of topics and groups on Kafka")
+    topic_replication: Annotated[int, Field(ge=1, le=32767), Allowed("a whole number from 1")] = Field(
+        1, description="copies of every topic on Kafka; 3 in production"
+    )
+    worker_name: Word = Field(
+        default_factory=socket.gethostname,
+        description="this worker among others on Kafka: the same after a restart, another for each process",
+    )
+    commit_records: Annotated[int, Field(ge=1, le=100_000), Allowed("a whole number from 1 to 100000")] = Field(
+        4_000, description="records in one Kafka transaction, at most"
+    )
+    commit_seconds: Seconds = Field(0.1, description="seconds that a Kafka transaction collects records, at most")
+    kafka_security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"],
+        Allowed("PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL"),
+    ] = Field("PLAINTEXT", description="how Kafka is spoken to")
+    kafka_sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Allowed("PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    ] = Field("SCRAM-SHA-512", description="how Kafka is told who we are, with SASL")
+    kafka_sasl_username: str = Field("", description="user name for SASL")
+    kafka_sasl_password_file: SecretFile = Field(None, description="a file that holds KAFKA_SASL_PASSWORD")
+    kafka_sasl_password: str = Field(
+        default_factory=lambda data: _secret(data.get("kafka_sasl_password_file")) or "",
+        description="password for SASL",
+        repr=False,
+    )
+    kafka_ca_file: Path | None = Field(None, description="certificates to trust Kafka's by, with SSL")
     web_host: str = Field("127.0.0.1", description="address that the HTTP server listens on")
     web_port: Annotated[int, Field(ge=1, le=65535), Allowed("a port from 1 to 65535")] = Field(
         6066, description="port that the HTTP server listens on"
@@ -209,6 +254,30 @@ class Settings(BaseSettings):
     def nats_servers(self) -> list[str]:
         """The URLs in NATS_URL."""
         return _split_urls(self.nats_url)
+
+    @property
+    def kafka(self) -> KafkaOptions | None:
+        """How to reach Kafka; None: the log is embedded."""
+        if not self.broker.startswith(KAFKA):
+            return None
+        client: dict[str, str] = {"security.protocol": self.kafka_security_protocol}
+        if self.kafka_security_protocol.startswith("SASL"):
+            client |= {
+                "sasl.mechanism": self.kafka_sasl_mechanism,
+                "sasl.username": self.kafka_sasl_username,
+                "sasl.password": self.kafka_sasl_password,
+            }
+        if self.kafka_ca_file is not None:
+            client["ssl.ca.location"] = str(self.kafka_ca_file)
+        return KafkaOptions(
+            servers=self.broker.removeprefix(KAFKA),
+            worker=self.worker_name,
+            prefix=self.topic_prefix,
+            client=client,
+            replication=self.topic_replication,
+            commit_records=self.commit_records,
+            commit_seconds=self.commit_seconds,
+        )
 
     @property
     def log_path(self) -> Path:

@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 
-from app.engine.embedded_log import EmbeddedLog
+from bridge.bridge_log import BridgeLog
 from app.engine.records import Record, Send, TopicPartition
 from bridge.cancelling import end, unbroken
 from bridge.counters import BridgeCounters
@@ -69,7 +69,7 @@ class Flight:
 class Publisher:
     """Publishes from one log. `run` works until something fails, and may be called again then."""
 
-    def __init__(self, log: EmbeddedLog, origin: Origin, counters: BridgeCounters) -> None:
+    def __init__(self, log: BridgeLog, origin: Origin, counters: BridgeCounters) -> None:
         self._log = log
         self._origin = origin
         self._counters = counters

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 
 from app.domain.dialects import Undecodable, key_of
-from app.engine.embedded_log import EmbeddedLog
+from bridge.bridge_log import BridgeLog
 from app.engine.records import Headers, Send
 from bridge import dead_letters
 from bridge.cancelling import unbroken
@@ -42,7 +42,7 @@ class Mirror:
     """Reads one stream. `run` works until the connection or the consumer ends, and may be called again then."""
 
     def __init__(
-        self, log: EmbeddedLog, stream: str, routes: Mapping[str, Route], origin: Origin, counters: BridgeCounters
+        self, log: BridgeLog, stream: str, routes: Mapping[str, Route], origin: Origin, counters: BridgeCounters
     ) -> None:
         self._log = log
         self._note = f"nats:{stream}"

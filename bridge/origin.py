@@ -6,7 +6,7 @@ It says that we published this payload with this id on this subject: nobody can 
 import hmac
 import secrets
 
-from app.engine.embedded_log import EmbeddedLog
+from bridge.bridge_log import BridgeLog
 
 ORIGIN = "A4co-Origin"
 MESSAGE_ID = "Nats-Msg-Id"
@@ -20,7 +20,7 @@ class Origin:
         self._secret = secret
 
     @classmethod
-    async def of(cls, log: EmbeddedLog) -> "Origin":
+    async def of(cls, log: BridgeLog) -> "Origin":
         """The log's own; a new log gets one."""
         secret = log.note(NOTE)
         if secret is None:

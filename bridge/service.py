@@ -13,7 +13,7 @@ from typing import Any
 
 import nats.errors
 
-from app.engine.embedded_log import EmbeddedLog
+from bridge.bridge_log import BridgeLog
 from app.engine.errors import EngineError
 from bridge.cancelling import end
 from bridge.counters import BridgeCounters
@@ -45,7 +45,7 @@ class Bridge:
 
     def __init__(
         self,
-        log: EmbeddedLog,
+        log: BridgeLog,
         servers: Sequence[str],
         *,
         stream: str = "A4CO_EVENTS",

@@ -54,6 +54,7 @@ class EmbeddedLog:
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
+        self.where = str(path)
         self.identity = ""
         self.failure: LogFailed | None = None
         self.on_failure: Callable[[LogFailed], None] = lambda _error: None
@@ -161,6 +162,14 @@ class EmbeddedLog:
         """Bytes that the log takes on disk."""
         files = (self.path, self.path.with_name(self.path.name + "-wal"))
         return sum(file.stat().st_size for file in files if file.exists())
+
+    async def connect(self) -> None:
+        """Open the file, if it isn't open."""
+        self.open()
+
+    async def disconnect(self) -> None:
+        """Close the file."""
+        self.close()
 
     # ---- topics ----------------------------------------------------------------------------------------
 

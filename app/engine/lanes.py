@@ -124,7 +124,7 @@ class Lane:
     async def step(self) -> None:
         """Take and work off one batch, and commit if it is time."""
         self._before()
-        records = await self.reader.take(self.batch, self._patience())
+        records = await self.reader.take(self.batch, POLL if self._since is None else 0.0)
         if records:
             started = time.perf_counter()
             if self._since is None:
@@ -132,7 +132,8 @@ class Lane:
             self._outcomes += await self._work(records)
             self._records += records
             self._spent += time.perf_counter() - started
-        if self._since is not None and self._due():
+        # Nothing more waits: who came so far is not kept waiting for others.
+        if self._since is not None and (len(records) < self.batch or self._due()):
             try:
                 await self.commit()
             except CommitAborted as error:
@@ -141,13 +142,11 @@ class Lane:
                 self._forget()
             await asyncio.sleep(0)
 
-    def _patience(self) -> float:
-        if self._since is None:
-            return POLL
-        return max(0.0, self._since + self.reader.commit_seconds - time.perf_counter())
-
     def _due(self) -> bool:
-        return len(self._records) >= self.reader.commit_records or self._patience() == 0.0
+        """Whether the transaction is full, or has waited long enough."""
+        since = self._since if self._since is not None else time.perf_counter()
+        late = time.perf_counter() - since >= self.reader.commit_seconds
+        return late or len(self._records) >= self.reader.commit_records
 
     async def commit(self) -> None:
         """Commit what is under way: offsets, outputs and changed rows; then show the rows."""
@@ -230,7 +229,7 @@ class ReducerLane(Lane, Generic[Row]):
             return
         now = self._clock()
         for part in self.table.partitions.values():
-            due = part.due(now)
+            due = part.due(now, self.batch)
             if due:
                 self.reader.stage([self._reducer.timer(key, deadline, now) for key, deadline in due])
                 self._told += [(part, key, deadline) for key, deadline in due]

@@ -15,9 +15,16 @@ class Log(Changelogs, Protocol):
     """
 
     keeps_itself_small: bool
+    where: str
     failure: LogFailed | None
     on_failure: Callable[[LogFailed], None]
     on_commit: Callable[[int, float], None]
+
+    async def connect(self) -> None:
+        """Reach the log. Raises LogFailed when it isn't there."""
+
+    async def disconnect(self) -> None:
+        """Let go of it, with everything on disk."""
 
     async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
         """Make the topics (name -> compacted) that are not there.

@@ -1,0 +1,1 @@
+"""The log on Kafka: many workers, one transaction for what follows from a batch."""

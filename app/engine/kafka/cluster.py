@@ -1,0 +1,184 @@
+"""The connection to one Kafka cluster: client settings, topics, and threads for calls that block."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+
+from app.engine.errors import LogFailed, TopicMismatch
+from app.engine.kafka.options import KafkaOptions
+from app.engine.records import Record, Send
+
+T = TypeVar("T")
+
+REQUEST = 15.0
+"""Seconds for one request of the admin client."""
+
+TRANSACTION_TIMEOUT = 15.0
+"""Seconds after which the broker gives up a transaction of a worker that is gone."""
+
+
+class Cluster:
+    """Makes clients of one cluster."""
+
+    def __init__(self, options: KafkaOptions) -> None:
+        self.options = options
+        self.threads = ThreadPoolExecutor(32, thread_name_prefix="kafka")
+        self._admin: AdminClient | None = None
+
+    def outer(self, name: str) -> str:
+        """A name of ours as the cluster knows it."""
+        return self.options.prefix + name
+
+    def record(self, message: Message) -> Record:
+        """A message as a record."""
+        headers = message.headers()
+        return Record(
+            (message.topic() or "")[len(self.options.prefix) :],
+            message.partition() or 0,
+            message.offset() or 0,
+            message.timestamp()[1] / 1000,
+            message.key(),
+            message.value(),
+            tuple(headers) if headers else (),
+        )
+
+    def produce(self, producer: Producer, send: Send, **options: Any) -> None:
+        """Queue one message; a full queue is waited for."""
+        topic, key, value, headers, timestamp, partition = send
+        if partition is not None:
+            options["partition"] = partition
+        if timestamp is not None:
+            options["timestamp"] = int(1000 * timestamp)
+        while True:
+            try:
+                producer.produce(self.outer(topic), value, key, headers=list(headers), **options)
+            except BufferError:
+                producer.poll(0.1)
+            else:
+                return
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """The settings that every client has."""
+        return {"bootstrap.servers": self.options.servers, "log_level": 3, **self.options.client}
+
+    def consumer(self, **settings: Any) -> dict[str, Any]:
+        """The settings of a consumer that sees committed records only."""
+        return self.common | {
+            "isolation.level": "read_committed",
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "fetch.wait.max.ms": 100,
+            "fetch.queue.backoff.ms": 5,
+            "queued.min.messages": 20_000,
+            "queued.max.messages.kbytes": 32_768,
+            **settings,
+        }
+
+    def producer(self, transactional_id: str) -> dict[str, Any]:
+        """The settings of a transactional producer. Keys are placed by murmur2, as Java's and the embedded log's."""
+        return self.common | {
+            "transactional.id": self.outer(transactional_id),
+            "transaction.timeout.ms": int(1000 * TRANSACTION_TIMEOUT),
+            "partitioner": "murmur2_random",
+            "linger.ms": 0,
+            "queue.buffering.max.messages": 1_000_000,
+            "queue.buffering.max.kbytes": 262_144,
+            "compression.type": "lz4",
+        }
+
+    async def call(self, work: Callable[..., T], *arguments: Any) -> T:
+        """A call that blocks, on a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
+
+    @property
+    def admin(self) -> AdminClient:
+        """The admin client."""
+        if self._admin is None:
+            self._admin = AdminClient(self.common)
+        return self._admin
+
+    def identity(self) -> str:
+        """The cluster's id.
+
+        Raises:
+            LogFailed: no broker answers.
+        """
+        try:
+            return str(self.admin.list_topics(timeout=REQUEST).cluster_id)
+        except KafkaException as error:
+            raise LogFailed(f"no Kafka at {self.options.servers}: {why(error).str()}") from error
+
+    def partitions(self) -> dict[str, int]:
+        """Every topic of ours and how many partitions it has."""
+        topics = self.admin.list_topics(timeout=REQUEST).topics
+        prefix = self.options.prefix
+        return {name[len(prefix) :]: len(of.partitions) for name, of in topics.items() if name.startswith(prefix)}
+
+    def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
+        """Make the topics (name -> compacted) that are missing, and check that the others have so many partitions.
+
+        Raises:
+            TopicMismatch: one has other partitions, or another cleanup policy.
+        """
+        there = self.partitions()
+        missing = [
+            NewTopic(
+                self.outer(name),
+                partitions,
+                self.options.replication,
+                config={"cleanup.policy": "compact"}
+                if compacted
+                else {"cleanup.policy": "delete", "retention.ms": "-1"},
+            )
+            for name, compacted in topics.items()
+            if name not in there
+        ]
+        if missing:
+            for future in self.admin.create_topics(missing, operation_timeout=REQUEST).values():
+                try:
+                    future.result(REQUEST)
+                except KafkaException as error:
+                    if why(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker made it meanwhile
+                        raise LogFailed(f"Kafka: a topic can't be made: {why(error).str()}") from error
+        there = self._known(topics)
+        for name in topics:
+            if there.get(name) != partitions:
+                raise TopicMismatch(
+                    f"topic {name!r} has {there.get(name, 0)} partitions at {self.options.servers}, and {partitions} are "
+                    "wanted: set PARTITIONS as it was, or use another cluster"
+                )
+        self._check_policies(topics)
+
+    def _known(self, topics: Iterable[str]) -> dict[str, int]:
+        """The partitions of every topic, once the brokers have told each other of the new ones."""
+        deadline = time.monotonic() + REQUEST
+        while True:
+            there = self.partitions()
+            if all(name in there for name in topics) or time.monotonic() > deadline:
+                return there
+            time.sleep(0.1)
+
+    def _check_policies(self, topics: Mapping[str, bool]) -> None:
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, self.outer(name)) for name in topics]
+        for resource, future in self.admin.describe_configs(resources).items():
+            policy = future.result(REQUEST)["cleanup.policy"].value
+            compacted = topics[resource.name[len(self.options.prefix) :]]
+            if ("compact" in policy) != compacted:
+                wanted = "compact" if compacted else "delete"
+                raise TopicMismatch(f"topic {resource.name!r} has cleanup.policy={policy}, and {wanted} is wanted")
+
+    def close(self) -> None:
+        """End the threads."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def why(error: KafkaException) -> KafkaError:
+    """The KafkaError in an exception."""
+    return cast(KafkaError, error.args[0])

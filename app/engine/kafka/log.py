@@ -1,0 +1,152 @@
+"""The log on Kafka, as the application sees it: topics, readers for lanes, changelogs, and commits outside of lanes."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import TopicPartition as Place
+
+from app.engine.errors import LogFailed
+from app.engine.kafka.cluster import REQUEST, Cluster, why
+from app.engine.kafka.options import KafkaOptions
+from app.engine.kafka.reader import COMMIT, KafkaReader, until_done
+from app.engine.records import Record, Send, TopicPartition
+
+NOTES = "notes"
+"""The compacted topic of named values, one partition: key = name."""
+
+LEASE = "lease"
+"""A topic without records: who has its one partition does what only one worker may do."""
+
+REPLAYED_AT_ONCE = 5_000
+
+
+class KafkaLog:
+    """One application's topics on a Kafka cluster."""
+
+    off_loop = True
+    keeps_itself_small = True
+
+    def __init__(self, options: KafkaOptions, application: str) -> None:
+        self.identity = ""
+        self.where = f"kafka://{options.servers}"
+        self.failure: LogFailed | None = None
+        self.on_failure: Callable[[LogFailed], None] = lambda _error: None
+        self.on_commit: Callable[[int, float], None] = lambda _records, _seconds: None
+        self.cluster = Cluster(options)
+        self._application = application
+        self._producer: Producer | None = None
+        self._committing = asyncio.Lock()
+        self._local = threading.local()
+
+    async def connect(self) -> None:
+        """Reach the cluster.
+
+        Raises:
+            LogFailed: no broker answers.
+        """
+        self.identity = await self.cluster.call(self.cluster.identity)
+
+    async def disconnect(self) -> None:
+        """Let go of the cluster."""
+        self._producer = None
+        self.cluster.close()
+
+    async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
+        """Make or check the topics (name -> compacted).
+
+        Raises:
+            TopicMismatch: one is there and other than wanted.
+        """
+        await self.cluster.call(self.cluster.prepare, topics, partitions)
+        await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1)
+
+    def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> KafkaReader:
+        """A reader of the topics. What Kafka shows a reader of committed records is as durable as the cluster is."""
+        del durable
+        return KafkaReader(self.cluster, group, topics)
+
+    # ---- commits outside of lanes ----------------------------------------------------------------------
+
+    async def commit(
+        self,
+        sends: Iterable[Send],
+        *,
+        group: str = "",
+        offsets: Mapping[TopicPartition, int] | None = None,
+        notes: Mapping[str, bytes] | None = None,
+    ) -> int:
+        """One transaction of this worker's own producer. Raises LogFailed when it is not committed."""
+        async with self._committing:
+            if self._producer is None:
+                producer = Producer(self.cluster.producer(f"{self._application}.{self.cluster.options.worker}"))
+                await self.cluster.call(producer.init_transactions, COMMIT)
+                self._producer = producer
+            noted = [Send(NOTES, name.encode(), value) for name, value in (notes or {}).items()]
+            await self.cluster.call(self._commit, self._producer, [*sends, *noted], group, dict(offsets or {}))
+        return 0
+
+    def _commit(
+        self, producer: Producer, sends: Sequence[Send], group: str, offsets: Mapping[TopicPartition, int]
+    ) -> None:
+        if offsets:
+            raise NotImplementedError("a group's offsets are committed by its reader")
+        del group
+        try:
+            producer.begin_transaction()
+            for send in sends:
+                self.cluster.produce(producer, send)
+            until_done(lambda: producer.commit_transaction(COMMIT))
+        except KafkaException as error:
+            if why(error).txn_requires_abort():
+                producer.abort_transaction(COMMIT)
+            raise LogFailed(f"Kafka: {why(error).str()}") from error
+
+    async def synced(self, commit: int | None = None) -> None:
+        """A committed transaction is as durable as the cluster is."""
+
+    async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
+        """Kafka compacts by itself."""
+
+    async def trim_old(self, topics: Sequence[str], before: float) -> None:
+        """Kafka trims by itself, by each topic's retention."""
+
+    # ---- changelogs (on threads) -----------------------------------------------------------------------
+
+    def span(self, topic: str, partition: int) -> tuple[int, int]:
+        """The partition's first offset and its end."""
+        low, high = self._scanner().get_watermark_offsets(Place(self.cluster.outer(topic), partition), timeout=REQUEST)
+        return low, high
+
+    def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
+        """The committed records from `offset` to the end."""
+        consumer = Consumer(self.cluster.consumer(**{"group.id": self.cluster.outer(f"{self._application}.replay")}))
+        try:
+            consumer.assign([Place(self.cluster.outer(topic), partition, offset)])
+            while True:
+                records: list[Record] = []
+                reached = False
+                for message in consumer.consume(REPLAYED_AT_ONCE, timeout=0.2):
+                    error = message.error()
+                    if error is None:
+                        records.append(self.cluster.record(message))
+                    elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
+                        reached = True
+                    elif not error.retriable():
+                        raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {error.str()}")
+                if records:
+                    yield records
+                if reached:
+                    return
+        finally:
+            consumer.close()
+
+    def _scanner(self) -> Consumer:
+        """A consumer of the calling thread, for questions."""
+        consumer: Consumer | None = getattr(self._local, "consumer", None)
+        if consumer is None:
+            consumer = self._local.consumer = Consumer(
+                self.cluster.consumer(**{"group.id": self.cluster.outer(f"{self._application}.replay")})
+            )
+        return consumer

@@ -1,0 +1,320 @@
+"""A lane's reader on Kafka: a member of a consumer group, and the producer of its transactions.
+
+It decides when partitions are ours. One transaction holds outputs, changelog records and offsets; the offsets are sent
+with the group's metadata, so that a worker which lost its partitions can't commit any more (KIP-447). With each offset
+goes the transactional id of who committed it: whoever takes a partition over from a worker that did not give it back
+ends that worker's unfinished transaction at once, instead of waiting for its timeout.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import structlog
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as Place
+
+from app.engine.errors import CommitAborted, LogFailed
+from app.engine.kafka.cluster import Cluster, why
+from app.engine.reader import Owner
+from app.engine.records import Record, Send, TopicPartition
+
+COMMIT = 30.0
+"""Seconds for one commit."""
+
+LOOKS = 0.5
+"""Seconds between two looks at the lag."""
+
+SESSION_MS = 6_000
+"""A worker that says nothing for so long has lost its partitions (classic protocol; else the broker's setting counts)."""
+
+logger = structlog.get_logger("a4co.engine.kafka")
+
+
+class KafkaReader:
+    """Reads `topics`, which have the same number of partitions, as a member of `group`."""
+
+    def __init__(self, cluster: Cluster, group: str, topics: Sequence[str]) -> None:
+        options = cluster.options
+        self.commit_records = options.commit_records
+        self.commit_seconds = options.commit_seconds
+        self._cluster = cluster
+        self._group = group
+        self._topics = list(topics)
+        self._id = f"{group}.{options.worker}"
+        self._incremental = options.group_protocol == "consumer"
+        self._owner: Owner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._consumer: Consumer | None = None
+        self._producer: Producer | None = None
+        self._in_transaction = False
+        self._ours: set[int] = set()
+        self._waiting: list[Place] = []
+        self._membership: object | None = None
+        self._polling: asyncio.Future[list[Record]] | None = None
+        self._stopping = False
+        self._lag, self._looked = 0, 0.0
+        self._giving: dict[int, asyncio.Task[None]] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._ends: dict[TopicPartition, int] = {}
+        self._reached: dict[TopicPartition, int] = {}
+        self._failure: BaseException | None = None
+
+    # ---- membership ------------------------------------------------------------------------------------
+
+    async def start(self, owner: Owner) -> None:
+        """Join the group. Partitions come while `take` is called."""
+        self._owner, self._loop = owner, asyncio.get_running_loop()
+        settings: dict[str, Any] = {"group.id": self._cluster.outer(self._group), "client.id": self._id}
+        if self._incremental:
+            settings |= {"group.protocol": "consumer", "group.remote.assignor": "range"}
+        else:
+            settings |= {"partition.assignment.strategy": "range", "session.timeout.ms": SESSION_MS}
+        self._consumer = Consumer(self._cluster.consumer(**settings))
+        self._producer = Producer(self._cluster.producer(self._id))
+        await self._cluster.call(self._producer.init_transactions, COMMIT)
+        self._consumer.subscribe(
+            [self._cluster.outer(topic) for topic in self._topics],
+            on_assign=self._on_assign,
+            on_revoke=self._on_revoke,
+            on_lost=self._on_lost,
+        )
+
+    def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
+        """On the polling thread. The places wait, paused, until their owner has them up to date."""
+        if not places:
+            return
+        (consumer.incremental_assign if self._incremental else consumer.assign)(places)
+        consumer.pause(places)
+        former: dict[int, set[str]] = {place.partition: set() for place in places}
+        for place in consumer.committed(places, timeout=COMMIT):
+            at = TopicPartition(self._inner(place.topic), place.partition)
+            self._committed[at] = max(0, place.offset)
+            if place.metadata and place.metadata != self._id:
+                former[place.partition].add(place.metadata)
+        assert self._loop is not None
+        asyncio.run_coroutine_threadsafe(self._begin_giving(former), self._loop).result()
+
+    async def _begin_giving(self, former: Mapping[int, set[str]]) -> None:
+        for partition, ids in former.items():
+            self._giving[partition] = asyncio.get_running_loop().create_task(self._give(partition, ids))
+
+    async def _give(self, partition: int, former: set[str]) -> None:
+        assert self._owner is not None
+        try:
+            await self._cluster.call(self._fence, former)
+            await self._owner.given([partition])
+            self._ours.add(partition)
+            self._waiting += [Place(self._cluster.outer(topic), partition) for topic in self._topics]
+        except BaseException as error:
+            self._failure = error  # `take` raises it
+            raise
+        finally:
+            self._giving.pop(partition, None)
+
+    def _fence(self, former: set[str]) -> None:
+        """End the transactions of those who committed last and did not give their partitions back."""
+        for transactional_id in former:
+            logger.info("ending the transaction of a worker that is gone", worker=transactional_id)
+            Producer(self._cluster.producer(transactional_id)).init_transactions(COMMIT)
+
+    def _on_revoke(self, consumer: Consumer, places: list[Place]) -> None:
+        """On the polling thread, which waits until the owner has finished."""
+        self._give_back(places, lost=False)
+        if self._incremental:
+            consumer.incremental_unassign(places)
+        else:
+            consumer.unassign()
+
+    def _on_lost(self, consumer: Consumer, places: list[Place]) -> None:
+        self._give_back(places, lost=True)
+        if self._incremental:
+            consumer.incremental_unassign(places)
+        else:
+            consumer.unassign()
+
+    def _give_back(self, places: list[Place], *, lost: bool) -> None:
+        if self._stopping:
+            return
+        assert self._loop is not None
+        assert self._consumer is not None
+        partitions = {place.partition for place in places}
+        # Asked here: another thread would wait for this one.
+        self._membership = self._consumer.consumer_group_metadata()
+        try:
+            asyncio.run_coroutine_threadsafe(self._taken(partitions, lost=lost), self._loop).result()
+        finally:
+            self._membership = None
+
+    async def _taken(self, partitions: set[int], *, lost: bool) -> None:
+        assert self._owner is not None
+        waiting = [task for partition, task in self._giving.items() if partition in partitions]
+        await asyncio.gather(*waiting, return_exceptions=True)
+        leaving = partitions & self._ours
+        if leaving:
+            await self._owner.taken(leaving, lost=lost)
+        self._ours -= partitions
+        places = [place for place in self._committed if place.partition in partitions]
+        if leaving and not lost:
+            with contextlib.suppress(CommitAborted):
+                await self._cluster.call(self._commit, {place: self._committed[place] for place in places}, "")
+        for place in places:
+            self._committed.pop(place, None)
+            self._reached.pop(place, None)
+
+    def _inner(self, topic: str) -> str:
+        return topic[len(self._cluster.options.prefix) :]
+
+    # ---- reading ---------------------------------------------------------------------------------------
+
+    async def take(self, limit: int, wait: float) -> list[Record]:
+        """The next records. Partitions come and go in here, and nowhere else.
+
+        Raises:
+            LogFailed: Kafka refused what can't be repeated.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self._polling = asyncio.ensure_future(self._cluster.call(self._poll, limit, wait))
+        # A lane that is cancelled leaves the poll running: `stop` waits for it.
+        return await asyncio.shield(self._polling)
+
+    def _poll(self, limit: int, wait: float) -> list[Record]:
+        assert self._consumer is not None
+        if self._waiting:  # here, for a call from another thread would wait for a rebalance that waits for that thread
+            waiting, self._waiting = self._waiting, []
+            self._consumer.resume([place for place in waiting if place.partition in self._ours])
+        self._look()
+        first = self._consumer.poll(max(wait, 0.001))
+        if first is None:
+            return []
+        records = []
+        for message in (first, *self._consumer.consume(limit - 1, timeout=0)):
+            error = message.error()
+            if error is None:
+                records.append(self._cluster.record(message))
+            elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
+                place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
+                self._reached[place] = message.offset() or 0
+            elif error.fatal() or not error.retriable():
+                raise LogFailed(f"Kafka: {error.str()}")
+        return records
+
+    # ---- committing ------------------------------------------------------------------------------------
+
+    def stage(self, sends: Sequence[Send]) -> None:
+        """Hand the messages to the producer: they travel while the lane works on."""
+        if not sends:
+            return
+        self._begin()
+        assert self._producer is not None
+        for send in sends:
+            if send.partition is None:
+                self._cluster.produce(self._producer, send)
+            else:  # a changelog record: its offset is what the store will stand for
+                self._cluster.produce(self._producer, send, on_delivery=self._delivered)
+
+    def _begin(self) -> None:
+        if not self._in_transaction:
+            assert self._producer is not None
+            self._producer.begin_transaction()
+            self._in_transaction = True
+
+    def _delivered(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
+            self._ends[place] = (message.offset() or 0) + 1
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
+        """One Kafka transaction.
+
+        Raises:
+            CommitAborted: it was not committed, and can be done again.
+            LogFailed: another worker has taken this one's place.
+        """
+        await self._cluster.call(self._commit, dict(offsets), self._id)
+        self._committed.update(offsets)
+        ends, self._ends = self._ends, {}
+        return ends
+
+    def _commit(self, offsets: dict[TopicPartition, int], metadata: str) -> None:
+        producer, consumer = self._producer, self._consumer
+        assert producer is not None
+        assert consumer is not None
+        self._begin()
+        outer = self._cluster.outer
+        places = [Place(outer(topic), partition, offset, metadata) for (topic, partition), offset in offsets.items()]
+        try:
+            if places:
+                membership = self._membership or consumer.consumer_group_metadata()
+                producer.send_offsets_to_transaction(places, membership, COMMIT)
+            producer.flush(COMMIT)  # serves the delivery reports
+            until_done(lambda: producer.commit_transaction(COMMIT))
+        except KafkaException as error:
+            reason = why(error)
+            if reason.txn_requires_abort():
+                raise CommitAborted(reason.str()) from error
+            raise LogFailed(f"Kafka: the transaction of {self._id} failed: {reason.str()}") from error
+        self._in_transaction = False
+
+    async def rollback(self) -> None:
+        """Abort, and go back to what is committed."""
+        await self._cluster.call(self._rollback)
+
+    def _rollback(self) -> None:
+        assert self._producer is not None
+        assert self._consumer is not None
+        if self._in_transaction:
+            self._producer.abort_transaction(COMMIT)
+            self._in_transaction = False
+        self._ends = {}
+        for (topic, partition), offset in self._committed.items():
+            if partition in self._ours:
+                with contextlib.suppress(KafkaException):  # it is being taken away
+                    self._consumer.seek(Place(self._cluster.outer(topic), partition, offset or OFFSET_BEGINNING))
+
+    def lag(self) -> int:
+        """Records that are there and not yet committed, as the last look had it (every half second)."""
+        return self._lag
+
+    def _look(self) -> None:
+        """On the polling thread, for calls of one consumer from two threads wait for each other."""
+        now = time.monotonic()
+        if now < self._looked + LOOKS:
+            return
+        assert self._consumer is not None
+        self._looked, lag = now, 0
+        for place, committed in list(self._committed.items()):
+            if place.partition in self._ours:
+                at = Place(self._cluster.outer(place.topic), place.partition)
+                with contextlib.suppress(KafkaException):
+                    _, high = self._consumer.get_watermark_offsets(at, cached=True)
+                    lag += max(0, high - max(committed, self._reached.get(place, 0)))
+        self._lag = lag
+
+    async def stop(self) -> None:
+        """Finish what is under way, give the partitions back, and leave the group."""
+        consumer = self._consumer
+        if consumer is None or self._stopping:
+            return
+        if self._polling is not None:
+            await asyncio.wait([self._polling])
+        with contextlib.suppress(LogFailed):
+            await self._taken({place.partition for place in self._committed} | self._ours, lost=False)
+        self._stopping = True
+        await self._cluster.call(consumer.close)
+        self._consumer = None
+
+
+def until_done(work: Callable[[], object]) -> None:
+    """Do it again for as long as Kafka says that it may be done again."""
+    for attempt in range(5):
+        try:
+            work()
+        except KafkaException as error:
+            if attempt == 4 or not why(error).retriable():
+                raise
+        else:
+            return

@@ -1,0 +1,64 @@
+"""The bridge where many workers share a log: one of them at a time runs it, the others stand by."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from app.engine.kafka.log import LEASE, KafkaLog
+from app.engine.kafka.sole import Lease, SoleLog
+from bridge.log_to_nats import GROUP
+from bridge.dead_letters import OUTBOUND
+from bridge.service import Bridge
+
+STANDS_BY = {"connected": False, "problem": None, "stands_by": True, "lag_in": 0, "lag_out": 0}
+
+
+class LeasedBridge:
+    """Starts, stops and tells of a bridge as `Bridge` does. `make` makes one over the log of whoever has the lease."""
+
+    def __init__(
+        self, log: KafkaLog, name: str, make: Callable[[SoleLog], Bridge], on_failure: Callable[[Exception], None]
+    ) -> None:
+        self._log = log
+        self._name = name
+        self._make = make
+        self._on_failure = on_failure
+        self._bridge: Bridge | None = None
+        self._sole: SoleLog | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Take part in the lease; it doesn't wait for it."""
+        reader = self._log.reader(f"{self._name}.bridge", [LEASE], durable=False)
+        self._task = asyncio.create_task(self._run(Lease(self._log, reader, self._begin, self._end)), name="bridge")
+
+    async def _run(self, lease: Lease) -> None:
+        try:
+            await lease.run()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must not go on without
+            self._on_failure(error)
+
+    async def _begin(self) -> None:
+        sole = SoleLog(self._log, f"{self._name}.bridge", OUTBOUND, f"{self._name}.{GROUP}")
+        sole.on_failure = self._on_failure
+        await sole.open()
+        self._sole, self._bridge = sole, self._make(sole)
+        await self._bridge.start()
+
+    async def _end(self) -> None:
+        bridge, self._bridge = self._bridge, None
+        sole, self._sole = self._sole, None
+        if bridge is not None:
+            await bridge.stop()
+        if sole is not None:
+            await sole.close()
+
+    async def stop(self) -> None:
+        """End the bridge, if it is here, and give the lease back."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def status(self) -> dict[str, Any]:
+        """How the bridge is, or that it is another worker's."""
+        return dict(STANDS_BY) if self._bridge is None else self._bridge.status()
