@@ -332,6 +332,27 @@ async def test_poison_is_kept_and_told_and_its_neighbours_pass(site: Site, clien
     assert [record.key for record in records(site.log, "orders")] != []
 
 
+async def test_headers_and_subjects_that_nobody_can_read_stop_nothing(site: Site, client: Client) -> None:
+    """Such bytes end nats-py's reading, and a stream delivers them again to whoever comes back."""
+    await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=["order.>"]))
+    bridge = await site.start()
+    _, raw = await asyncio.open_connection("127.0.0.1", site.server.port)
+    raw.write(b'CONNECT {"headers":true,"verbose":false}\r\n')
+    payload = order_created("order-1")
+    for headers in (b"\r\n\r\n", b"NATS/1.0", b"NATS/1.0 \xff\xff\xff\r\n\r\n", b"\xff" * 20):
+        raw.write(
+            b"HPUB order.created %d %d\r\n" % (len(headers), len(headers + payload)) + headers + payload + b"\r\n"
+        )
+    for subject in (b"order.\xff", "order.año".encode(), b"order." + b"x" * 3_000):
+        raw.write(b"PUB %s 2\r\n{}\r\n" % subject)
+    raw.write(b"PUB order.created %d\r\n" % len(payload) + payload + b"\r\n")
+    await raw.drain()
+    await wait_until(lambda: len(records(site.log, "orders")) == 5)
+    assert {record.value for record in records(site.log, "orders")} == {payload}
+    assert bridge.counters.sessions == 1
+    raw.close()
+
+
 async def test_a_subject_that_is_switched_off_is_not_mirrored(site: Site, client: Client) -> None:
     await site.start(routes=without(["user.registered"]))
     await client.publish("user.registered", order_created("user-1"))
