@@ -54,7 +54,7 @@ class Mailer:
         try:
             async with self._places:
                 await aiosmtplib.send(message, **self._options)
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - it parses the address once more
             return self._failed(mail, error, permanent=_refused_for_good(error))
         return MailDelivered(
             event_id=caused(mail.event_id, "MailDelivered"),
@@ -96,7 +96,9 @@ def _refused_for_good(error: Exception) -> bool:
     """Whether another try would end alike: a 5xx answer, or an address that is none."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return all(500 <= refused.code < 600 for refused in error.recipients)
-    return isinstance(error, ValueError) or 500 <= getattr(error, "code", 0) < 600
+    if not isinstance(error, aiosmtplib.SMTPException | OSError):
+        return True
+    return 500 <= getattr(error, "code", 0) < 600
 
 
 def send_mails(mailer: Mailer) -> Effect:
