@@ -26,6 +26,9 @@ TIMEOUT = 10.0
 CONNECTIONS = 8
 """Mails under way at once."""
 
+LONGEST_ADDRESS = 320
+"""Characters: 64 before the @ and 255 behind it (RFC 5321). Python's parser takes hours for a hostile megabyte."""
+
 
 class Mailer:
     """Sends mails by the server of an smtp:// or smtps:// URL. `sender` is the From header."""
@@ -67,6 +70,8 @@ class Mailer:
 
     def _written(self, mail: SendMail, rendered: Rendered) -> EmailMessage:
         message = EmailMessage()
+        if len(mail.recipient) > LONGEST_ADDRESS:
+            raise ValueError(f"the address has {len(mail.recipient)} characters")
         message["From"] = self._sender
         message["To"] = mail.recipient
         if len(message["To"].addresses) != 1:

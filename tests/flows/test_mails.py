@@ -1,5 +1,7 @@
 """Mails over the real log and a real mail server: delivered, refused for now, refused for good, no server at all."""
 
+import time
+
 import pytest
 
 from tests.flows.conftest import Opens
@@ -116,6 +118,15 @@ async def test_an_address_that_only_fails_once_the_mail_is_written_out_ends_its_
     assert (market.saga("order-1").state, market.saga("order-1").mail_attempt) == ("completed", 1)
     assert (market.saga("order-1").attention or "").startswith("mail-failed: ")
     assert len(market.box.mails) == 1
+
+
+async def test_an_endless_address_is_refused_before_it_is_parsed(market: Market) -> None:
+    await market.stock_is(aceite=50)
+    await market.order("order-1", ("aceite", 2), email='"' * 10_000)
+    started = time.process_time()
+    await market.paid("order-1")
+    assert time.process_time() - started < 1
+    assert market.saga("order-1").attention == "mail-failed: ValueError: the address has 10000 characters"
 
 
 async def test_a_mail_server_that_is_down_blocks_no_order(market: Market) -> None:
