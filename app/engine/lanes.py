@@ -163,10 +163,11 @@ class ReducerLane(Generic[Row]):
             self._wakeup.clear()
             worked = await self.send_due()
             for partition in self._reading.partitions():
-                worked += await self.round(partition)
-            if worked:
-                await asyncio.sleep(0)
-            else:
+                done = await self.round(partition)
+                worked += done
+                if done:
+                    await asyncio.sleep(0)  # a commit does not leave the loop to anybody
+            if not worked:
                 await self._wait()
 
     async def _wait(self) -> None:
@@ -177,12 +178,14 @@ class ReducerLane(Generic[Row]):
             return
 
     async def send_due(self) -> int:
-        """Send a timer message for each row that is due. Returns how many."""
+        """Send a timer message for each row that is due, some of them at a time. Returns how many."""
         if self._reducer.timer is None:
             return 0
         now = self._clock()
         sends = [
-            self._reducer.timer(key, deadline, now) for part in self.table.partitions for key, deadline in part.due(now)
+            self._reducer.timer(key, deadline, now)
+            for part in self.table.partitions
+            for key, deadline in part.due(now, BATCH)
         ]
         if sends:
             await self._log.commit(sends)

@@ -92,10 +92,10 @@ class TablePartition(Generic[Row]):
             self._deadlines[key] = deadline
             heapq.heappush(self._due, (deadline, key))
 
-    def due(self, now: float) -> list[tuple[str, float]]:
-        """Keys (with their deadlines) that are due at `now`; each is given once for each deadline it is set to."""
-        found = []
-        while self._due and self._due[0][0] <= now:
+    def due(self, now: float, limit: int) -> list[tuple[str, float]]:
+        """Keys (with their deadlines) that are due at `now`, at most `limit`; each is given once for each deadline."""
+        found: list[tuple[str, float]] = []
+        while self._due and self._due[0][0] <= now and len(found) < limit:
             deadline, key = heapq.heappop(self._due)
             if self._deadlines.get(key) == deadline:
                 del self._deadlines[key]
