@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 import uuid
@@ -327,7 +326,9 @@ def __getattr__(name: str) -> faust.App:
         sys.stderr.write(f"Error: {error}\n")
         raise SystemExit(2) from None
     logs.configure(settings)
-    with contextlib.suppress(EngineError):
+    try:
         globals()["app"] = globals()["faust_app"] = create_app(settings)
-        return globals()["app"]  # type: ignore[no-any-return]
-    raise SystemExit(1)
+    except EngineError as error:
+        sys.stderr.write(f"a4co: {error}\n")
+        raise SystemExit(1) from None
+    return globals()["app"]  # type: ignore[no-any-return]
