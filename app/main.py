@@ -53,6 +53,7 @@ class Marketplace:
 
     def __init__(self, settings: Settings, log: EmbeddedLog, clock: Callable[[], float] = time.time) -> None:
         self.log = log
+        self._cluster = settings.nats_cluster_name
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
@@ -140,7 +141,7 @@ class Marketplace:
         bridge = self.bridge.status()
         failure = self.log.failure
         return {
-            "nats": {"status": "degraded" if bridge["problem"] else "healthy", **bridge},
+            "nats": {"status": "degraded" if bridge["problem"] else "healthy", "cluster": self._cluster, **bridge},
             "database": {
                 "status": "unhealthy" if failure else "healthy",
                 "log": str(self.log.path),

@@ -143,9 +143,9 @@ class Settings(BaseSettings):
         description="where NATS listens",
         repr=False,
     )
-    nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, for logs and metrics")
+    nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, told in /health")
     nats_stream: Word = Field("A4CO_EVENTS", description="the JetStream stream that keeps the marketplace's subjects")
-    service_name: Word = Field("a4co-streams", description="who we say we are: in metadata.source, logs and /health")
+    service_name: Word = Field("a4co-streams", description="who we say we are: to NATS, in logs and /health")
     log_level: LogLevel = Field("info", description="how much is logged")
     debug: str = Field("", description="loggers that log everything, as nats:*,a4co:*")
 

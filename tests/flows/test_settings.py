@@ -6,6 +6,7 @@ import pytest
 from dotenv import dotenv_values
 
 from app.settings import Settings, SettingsError, load, redact, shown
+from tests.flows.conftest import Opens
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,6 +170,11 @@ def test_the_rules_get_the_times_counts_and_roles(monkeypatch: pytest.MonkeyPatc
     policy = load().policy()
     assert (policy.payment_retry_delay, policy.payment_max_attempts, policy.payment_request) == (7, 2, "none")
     assert (policy.reserve, policy.confirm, policy.cancel, policy.notify) == ("act", "act", "observe", "observe")
+
+
+async def test_the_clusters_name_is_told_in_the_health(open_market: Opens) -> None:
+    market = await open_market(nats_cluster_name="GREEN-OLIVES")
+    assert market.application.checks()["nats"]["cluster"] == "GREEN-OLIVES"
 
 
 def test_the_example_file_names_every_setting_in_order_and_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
