@@ -162,7 +162,9 @@ class Settings(BaseSettings):
     log_retention: Seconds = Field(
         30 * 86400.0, description="seconds that the topics keep a record which everybody is done with"
     )
-    web_host: str = Field("127.0.0.1", description="address that the HTTP server listens on")
+    web_host: Annotated[str, Field(pattern=r"^\S+$"), Allowed("a name or an address")] = Field(
+        "127.0.0.1", description="address that the HTTP server listens on"
+    )
     web_port: Annotated[int, Field(ge=1, le=65535), Allowed("a port from 1 to 65535")] = Field(
         6066, description="port that the HTTP server listens on"
     )
@@ -279,5 +281,5 @@ def shown(settings: Settings) -> list[Shown]:
 
 
 def _for_people(name: str, value: object) -> str:
-    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
     return text if Settings.model_fields[name].repr else redact(text)

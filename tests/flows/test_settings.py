@@ -59,6 +59,7 @@ def test_an_environment_variable_comes_before_the_env_file_and_an_empty_one_is_u
         ("PARTITIONS", "0"),
         ("PARTITIONS", "four"),
         ("WEB_PORT", "65536"),
+        ("WEB_HOST", "two words"),
         ("PAYMENT_RETRY_DELAY", "-1"),
         ("PAYMENT_TIMEOUT", "nan"),
         ("RESERVATION_TTL", "inf"),
@@ -88,6 +89,12 @@ def test_a_wrong_value_is_one_line_with_the_variable_the_value_and_what_is_allow
     assert said.startswith(f"{name}={value} is wrong")
     assert "; allowed: " in said
     assert said.replace(value, "").count("\n") == 0
+
+
+def test_a_long_time_is_shown_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, LOG_RETENTION="7776000", MAIL_RETRY_DELAY="0.5")
+    values = {row.name: row.value for row in shown(load())}
+    assert (values["LOG_RETENTION"], values["MAIL_RETRY_DELAY"]) == ("7776000", "0.5")
 
 
 def test_every_wrong_variable_has_its_line_and_what_depends_on_them_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
