@@ -176,7 +176,7 @@ class Marketplace:
 
     def _reject(self, record: Record, reason: str, error: str) -> list[Send]:
         self.metrics.dead_lettered(record.topic, reason)
-        self.metrics.failed(_subject(record))
+        self.metrics.failed(topics.subject_of(record))
         logger.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason, error=error)
         return dead_letter(record, reason, error)
 
@@ -185,7 +185,7 @@ class Marketplace:
         counts = Counter((record.topic, outcome) for record, outcome in zip(records, outcomes, strict=True))
         for (topic, outcome), number in counts.items():
             self.metrics.processed_many(topic, outcome, number)
-        subjects = Counter(_subject(record) for record in records)
+        subjects = Counter(topics.subject_of(record) for record in records)
         each = seconds / len(records)
         for subject, number in subjects.items():
             if subject:
@@ -203,11 +203,6 @@ class Marketplace:
                 self.metrics.failed(subject)
             case _:
                 pass
-
-
-def _subject(record: Record) -> str:
-    """The NATS subject that the record came from; "" for internal messages."""
-    return (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
 
 
 # ---- the Faust application -----------------------------------------------------------------------------------
@@ -312,8 +307,10 @@ def run_worker(settings: Settings) -> None:
         if not ended.code:
             raise
         cause = worker.crash_reason or ended.__context__
-        if isinstance(cause, SystemExit):  # uvicorn's way to tell that it could not listen; it has logged why
-            cause = EngineError(f"nothing can listen on {settings.web_host}:{settings.web_port} (WEB_HOST, WEB_PORT)")
+        if isinstance(cause, SystemExit):  # uvicorn's way to tell that it could not listen
+            why = str(cause.__context__).rpartition(": ")[2]
+            place = f"{settings.web_host}:{settings.web_port} (WEB_HOST, WEB_PORT)"
+            cause = EngineError(f"nothing can listen on {place}: {why}")
         sys.exit(f"a4co: {cause or 'failed'}")
 
 

@@ -142,7 +142,7 @@ class Mirror:
             key = key_of(message.subject, message.data).encode()
         except Exception as error:  # noqa: BLE001 - whatever a payload does to the decoder, its neighbours pass
             reason = error.reason if isinstance(error, Undecodable) else "undecodable"
-            logger.warning("bridge in: %s %d is a dead letter: %s: %s", message.subject, message.seq, reason, error)
+            logger.warning("bridge in: %s %d is a dead letter: %s", message.subject, message.seq, error)
             self._counters.dead_lettered += 1
             self._counters.count(message.subject, "dead-letter", delay)
             self._counters.dead_letter(route.topic, reason)

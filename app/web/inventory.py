@@ -6,9 +6,10 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from app.domain.causes import iso
 from app.domain.events import MAX_ID
 from app.domain.rows import Stock
-from app.web.answers import Answer, iso, iso_or_none, json_answer, says
+from app.web.answers import Answer, iso_or_none, json_answer, says
 from app.web.pages import LONGEST_CURSOR, page
 from app.web.problems import Fault, NotReadyError, ProblemError
 from app.web.stock_lines import StockLine, check_lines

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from app.domain.causes import iso
 from app.domain.events import MAX_ID
 from app.domain.messages import Money
 from app.domain.rows import OrderSaga, SagaState
-from app.web.answers import Answer, iso, iso_or_none, json_answer, says
+from app.web.answers import Answer, iso_or_none, json_answer, says
 from app.web.pages import LONGEST_CURSOR, page
 from app.web.problems import NotReadyError, ProblemError
 from app.web.views import Views
