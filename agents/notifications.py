@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+import structlog
 
 from app import topics
 from app.domain.causes import caused
@@ -25,6 +26,8 @@ TIMEOUT = 10.0
 
 CONNECTIONS = 8
 """Mails under way at once."""
+
+logger = structlog.get_logger("a4co.mail")
 
 LONGEST_ADDRESS = 320
 """Characters: 64 before the @ and 255 behind it (RFC 5321). Python's parser takes hours for a hostile megabyte."""
@@ -85,6 +88,9 @@ class Mailer:
         return message
 
     def _failed(self, mail: SendMail, error: Exception, *, permanent: bool) -> MailFailed:
+        # What a mail server says of an address holds the customer's; what the network says does not.
+        why = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
+        logger.warning("mail not sent", order=mail.key, template=mail.template, attempt=mail.attempt, error=why)
         return MailFailed(
             event_id=caused(mail.event_id, "MailFailed"),
             key=mail.key,
