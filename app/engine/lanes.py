@@ -100,12 +100,19 @@ class Reading:
                 self._positions.setdefault(partition, {})[topic.name] = start
 
     def take(self, partition: int, limit: int) -> list[Record]:
-        """New records of the partition, topic by topic, at most `limit`; the position does not move yet."""
+        """New records of the partition, topic by topic, at most `limit`; the position does not move yet.
+
+        Each time another topic is the first, so that a flood in one does not keep the others waiting.
+        """
         found: list[Record] = []
-        for topic, position in self._positions[partition].items():
+        positions = self._positions[partition]
+        for topic, position in positions.items():
             if len(found) >= limit:
                 break
             found += self._log.read(topic, partition, position, limit - len(found))
+        if found:
+            first = next(iter(positions))
+            positions[first] = positions.pop(first)
         return found
 
     def offsets_after(self, records: Sequence[Record]) -> dict[TopicPartition, int]:

@@ -195,6 +195,22 @@ async def test_many_deadlines_at_once_are_told_a_batch_at_a_time(tmp_path: Path)
     await counting.stop()
 
 
+async def test_a_flood_in_one_topic_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
+    counting = Counting(tmp_path)
+    [lane] = counting.engine.lanes
+    assert isinstance(lane, ReducerLane)
+    await counting.say(*[("oliva", "x")] * 100)
+    await counting.log.commit([Send("timers", b"oliva", b"due")])
+    for _ in range(2):
+        for partition in range(3):
+            await lane.round(partition, 10)
+    assert counting.tallies.get("oliva") == Tally(1000 + 10 + 9)
+    await counting.engine.start()
+    await counting.settle()
+    assert counting.tallies.get("oliva") == Tally(1000 + 100)
+    await counting.stop()
+
+
 async def test_the_loop_is_free_between_two_batches(tmp_path: Path) -> None:
     """A commit never suspends, so without a break the partitions of a round would hold the loop together."""
     counting = Counting(tmp_path)
