@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -38,6 +38,22 @@ def redact(value: str) -> str:
 def _split_urls(value: str) -> list[str]:
     # A password may hold a comma: a new URL starts only where a scheme does.
     return re.split(r",\s*(?=[a-z]+://)", value)
+
+
+def nats_servers(value: str) -> list[str]:
+    """The URLs of a NATS_URL as nats-py takes them: it sends a user and a password as they stand, still encoded."""
+    return [_decoded(url) for url in _split_urls(value)]
+
+
+def _decoded(url: str) -> str:
+    userinfo, at, host = url.rpartition("@")
+    scheme, _, userinfo = userinfo.partition("://")
+    user, colon, password = userinfo.partition(":")
+    user, password = unquote(user), unquote(password)
+    # nats-py would take what follows one of these for another part of the URL.
+    if not at or set("/?#[]") & set(user + password) or ":" in user:
+        return url
+    return f"{scheme}://{user}{colon}{password}@{host}"
 
 
 def _redact_one(url: str) -> str:
@@ -209,8 +225,8 @@ class Settings(BaseSettings):
 
     @property
     def nats_servers(self) -> list[str]:
-        """The URLs in NATS_URL."""
-        return _split_urls(self.nats_url)
+        """The URLs in NATS_URL, for nats-py."""
+        return nats_servers(self.nats_url)
 
     @property
     def log_path(self) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from app.settings import Settings, SettingsError, load, redact, shown
+from app.settings import Settings, SettingsError, load, nats_servers, redact, shown
 from tests.flows.conftest import Opens
 
 ROOT = Path(__file__).parents[2]
@@ -163,6 +163,22 @@ def test_a_variable_and_its_file_exclude_each_other(tmp_path: Path, monkeypatch:
 )
 def test_passwords_and_tokens_are_never_shown(url: str, seen: str) -> None:
     assert redact(url) == seen
+
+
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("nats://one:4222, tls://two", ["nats://one:4222", "tls://two"]),
+        ("nats://olive:pr,e@s@one,nats://two", ["nats://olive:pr,e@s@one", "nats://two"]),
+        ("nats://olive:pr%2Ce%40s%25@one", ["nats://olive:pr,e@s%@one"]),
+        ("nats://t%40ken@one", ["nats://t@ken@one"]),
+        ("nats://olive:50%@one", ["nats://olive:50%@one"]),
+        ("nats://olive:a%2Fb@one", ["nats://olive:a%2Fb@one"]),
+        ("nats://ol%3Aive:a@one", ["nats://ol%3Aive:a@one"]),
+    ],
+)
+def test_nats_hears_users_and_passwords_as_they_are(url: str, servers: list[str]) -> None:
+    assert nats_servers(url) == servers
 
 
 def test_no_secret_stands_in_the_settings_own_text_or_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
