@@ -26,7 +26,7 @@ class NatsServer:
 
     def __init__(self, folder: Path, max_payload: int = 1_048_576, sync: str = "always") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, self.monitor = _free_ports(2)
+        self.port, self.monitor = free_ports(2)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.store = folder / "store"
         self._config = folder / "nats.conf"
@@ -87,7 +87,8 @@ def executable() -> str:
         need_live(str(error))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:
