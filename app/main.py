@@ -30,7 +30,7 @@ from app.engine.errors import EngineError
 from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
-from app.metrics import Metrics
+from app.metrics.worker import Metrics
 from app.settings import Settings, SettingsError, load
 from app.web.api import create_api
 from app.web.stock_lines import StockLine

@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
-from app.metrics import Metrics
+from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.api import create_api
 from app.web.pages import page
