@@ -56,7 +56,6 @@ class Marketplace:
         self._cluster = settings.nats_cluster_name
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
-        self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self.bridge = Bridge(
             log,
             settings.nats_servers,
@@ -69,6 +68,7 @@ class Marketplace:
             ),
             on_failure=self._failed,
         )
+        self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
@@ -96,6 +96,7 @@ class Marketplace:
                 processed=self._processed,
                 row_changed=self.metrics.row_changed,
                 row_loaded=self.metrics.row_loaded,
+                is_behind=self.bridge.is_behind,
             ),
         )
 
@@ -113,8 +114,8 @@ class Marketplace:
         self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_in"]), "in")
         self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_out"]), "out")
         self.metrics.watch("log_size_bytes", self.log.size)
+        await self.bridge.start()  # first, so that no deadline is acted on before what came meanwhile is heard
         await self.engine.start()
-        await self.bridge.start()
 
     async def stop(self) -> None:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""

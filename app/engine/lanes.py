@@ -78,13 +78,15 @@ class Hooks:
     """What the lanes tell the application.
 
     `reject(record, reason, error)` gives the messages that dead-letter it. `processed(lane, records, outcomes,
-    seconds)` is called for each batch once it is committed, with a word for each record.
+    seconds)` is called for each batch once it is committed, with a word for each record. While `is_behind()` no
+    deadline is told: what would have prevented it may be on its way.
     """
 
     reject: Callable[[Record, str, str], list[Send]]
     processed: Callable[[str, Sequence[Record], Sequence[str], float], None] = lambda *_batch: None
     row_changed: Callable[[str, Any | None, Any | None], None] = lambda _table, _old, _new: None
     row_loaded: Callable[[str, Any], None] = lambda _table, _row: None
+    is_behind: Callable[[], bool] = lambda: False
 
 
 class Reading:
@@ -159,6 +161,7 @@ class ReducerLane(Generic[Row]):
         self._decode = {topic.name: topic.decode for topic in reducer.reads}
         self._reading = Reading(log, group, reducer.reads)
         self._wakeup = log.watch([topic.name for topic in reducer.reads])
+        self._behind = True
 
     def lag(self) -> int:
         """Records that wait."""
@@ -186,7 +189,11 @@ class ReducerLane(Generic[Row]):
 
     async def send_due(self) -> int:
         """Send a timer message for each row that is due, some of them at a time. Returns how many."""
-        if self._reducer.timer is None:
+        if self._hooks.is_behind():
+            self._behind = True
+        elif self._behind:
+            self._behind = self.lag() > 0
+        if self._reducer.timer is None or self._behind:
             return 0
         now = self._clock()
         sends = [

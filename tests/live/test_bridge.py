@@ -206,7 +206,7 @@ async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
 # ---- in ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_mirror_keeps_bytes_headers_order_and_the_streams_time(site: Site, client: Client) -> None:
+async def test_the_mirror_keeps_bytes_headers_and_order_and_tells_when_it_was(site: Site, client: Client) -> None:
     await site.start()
     before = time.time()
     for number in range(300):
