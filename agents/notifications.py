@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
+import structlog
 
 from app import topics
 from app.domain.causes import caused
@@ -25,6 +26,11 @@ TIMEOUT = 10.0
 
 CONNECTIONS = 8
 """Mails under way at once."""
+
+logger = structlog.get_logger("a4co.mail")
+
+LONGEST_ADDRESS = 320
+"""Characters: 64 before the @ and 255 behind it (RFC 5321). Python's parser takes hours for a hostile megabyte."""
 
 
 class Mailer:
@@ -54,7 +60,7 @@ class Mailer:
         try:
             async with self._places:
                 await aiosmtplib.send(message, **self._options)
-        except (aiosmtplib.SMTPException, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - it parses the address once more
             return self._failed(mail, error, permanent=_refused_for_good(error))
         return MailDelivered(
             event_id=caused(mail.event_id, "MailDelivered"),
@@ -67,6 +73,8 @@ class Mailer:
 
     def _written(self, mail: SendMail, rendered: Rendered) -> EmailMessage:
         message = EmailMessage()
+        if len(mail.recipient) > LONGEST_ADDRESS:
+            raise ValueError(f"the address has {len(mail.recipient)} characters")
         message["From"] = self._sender
         message["To"] = mail.recipient
         if len(message["To"].addresses) != 1:
@@ -80,6 +88,9 @@ class Mailer:
         return message
 
     def _failed(self, mail: SendMail, error: Exception, *, permanent: bool) -> MailFailed:
+        # What a mail server says of an address holds the customer's; what the network says does not.
+        why = f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
+        logger.warning("mail not sent", order=mail.key, template=mail.template, attempt=mail.attempt, error=why)
         return MailFailed(
             event_id=caused(mail.event_id, "MailFailed"),
             key=mail.key,
@@ -96,7 +107,9 @@ def _refused_for_good(error: Exception) -> bool:
     """Whether another try would end alike: a 5xx answer, or an address that is none."""
     if isinstance(error, aiosmtplib.SMTPRecipientsRefused):
         return all(500 <= refused.code < 600 for refused in error.recipients)
-    return isinstance(error, ValueError) or 500 <= getattr(error, "code", 0) < 600
+    if not isinstance(error, aiosmtplib.SMTPException | OSError):
+        return True
+    return 500 <= getattr(error, "code", 0) < 600
 
 
 def send_mails(mailer: Mailer) -> Effect:

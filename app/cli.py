@@ -35,7 +35,7 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(short_help="Run the whole application: bridge, agents and web.")
 def worker() -> None:
     """Run the whole application in one process: bridge, agents and web. Ctrl-C stops it."""
     settings = _settings()
@@ -46,7 +46,7 @@ def worker() -> None:
     run_worker(settings)
 
 
-@main.command()
+@main.command(short_help="Run the bridge alone.")
 def bridge() -> None:
     """Run the bridge between NATS and the topics alone (needs a log that several processes can open)."""
     settings = _settings()
@@ -56,7 +56,7 @@ def bridge() -> None:
     )
 
 
-@main.command()
+@main.command(short_help="Run a whole marketplace on this machine.")
 @click.option("--orders", type=click.IntRange(min=1), metavar="N", help="End when N orders are done, with a verdict.")
 def demo(orders: int | None) -> None:
     """Run a whole marketplace on this machine: NATS, simulated services, a mail sink and the worker."""
@@ -71,7 +71,7 @@ def config() -> None:
     """Look at the settings."""
 
 
-@config.command()
+@config.command(short_help="Print every setting and where it came from.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def show(*, as_json: bool) -> None:
     """Print every setting, its value and where that came from. Passwords are shown as ***."""
@@ -97,7 +97,7 @@ def routes(context: click.Context) -> None:
             click.echo(f"{route.subject:<32}{route.topic:<15}{route.direction:<6}{route.dialects.upper()}")
 
 
-@routes.command()
+@routes.command(short_help="Tell what the bridge does with a message.")
 @click.argument("subject")
 @click.argument("file", type=click.File("rb"), required=False)
 def test(subject: str, file: click.utils.LazyFile | None) -> None:
@@ -113,7 +113,7 @@ def stock() -> None:
     """Put stock on the shelves."""
 
 
-@stock.command(name="import")
+@stock.command(name="import", short_help="Put the products of a file on the shelves, all or none.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def import_stock(file: Path) -> None:
     """Hand the products in FILE to the running worker: all of them, or none if a line is wrong.

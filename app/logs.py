@@ -5,6 +5,7 @@ are named `a4co.` and what they are about.
 """
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any, TextIO
@@ -12,6 +13,7 @@ from typing import Any, TextIO
 import structlog
 from structlog.typing import EventDict, Processor
 
+from app.engine.errors import EngineError
 from app.settings import Settings
 
 # These tell of their own inner life at `info`; a warning of theirs is worth a line. mode logs every start and stop of
@@ -46,6 +48,7 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _without_known_ends,
                 *_rendering(settings.service_name, person_watches=stream.isatty()),
             ],
         )
@@ -60,9 +63,23 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 
+def _without_known_ends(_logger: Any, _method: str, event: EventDict) -> EventDict:
+    """An end that says its cause in one line needs no traceback: the engine's errors, and uvicorn's SystemExit."""
+    raised = event.get("exc_info")
+    if isinstance(raised, tuple) and isinstance(raised[1], EngineError | SystemExit):
+        del event["exc_info"]
+    return event
+
+
 def _rendering(service: str, *, person_watches: bool) -> list[Processor]:
     if person_watches:
-        return [structlog.dev.ConsoleRenderer()]
+        return [
+            structlog.dev.ConsoleRenderer(
+                colors=not os.environ.get("NO_COLOR"),
+                # Plain: the default shows the local variables too, and passwords are among them.
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        ]
 
     def add_service(_logger: Any, _method: str, event: EventDict) -> EventDict:
         event["service"] = service

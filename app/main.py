@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 import time
 import uuid
@@ -32,7 +31,7 @@ from app.engine.kafka.log import KafkaLog
 from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
-from app.metrics import Metrics
+from app.metrics.worker import Metrics
 from app.settings import Settings, SettingsError, load, redact
 from app.web.api import create_api
 from app.web.stock_lines import StockLine
@@ -57,14 +56,15 @@ class Marketplace:
 
     def __init__(self, settings: Settings, log: EmbeddedLog | KafkaLog, clock: Callable[[], float] = time.time) -> None:
         self.log = log
+        self._cluster = settings.nats_cluster_name
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
-        self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self.bridge: Bridge | LeasedBridge
         if isinstance(log, KafkaLog):
             self.bridge = LeasedBridge(log, APP_ID, lambda sole: self._bridge(settings, sole), self._failed)
         else:
             self.bridge = self._bridge(settings, log)
+        self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
@@ -92,6 +92,7 @@ class Marketplace:
                 processed=self._processed,
                 row_changed=self.metrics.row_changed,
                 row_loaded=self.metrics.row_loaded,
+                is_behind=self.bridge.is_behind,
             ),
         )
 
@@ -125,8 +126,8 @@ class Marketplace:
         self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_out"]), "out")
         if isinstance(self.log, EmbeddedLog):
             self.metrics.watch("log_size_bytes", self.log.size)
+        await self.bridge.start()  # first, so that no deadline is acted on before what came meanwhile is heard
         await self.engine.start()
-        await self.bridge.start()
 
     async def stop(self) -> None:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
@@ -153,7 +154,7 @@ class Marketplace:
         bridge = self.bridge.status()
         failure = self.log.failure
         return {
-            "nats": {"status": "degraded" if bridge["problem"] else "healthy", **bridge},
+            "nats": {"status": "degraded" if bridge["problem"] else "healthy", "cluster": self._cluster, **bridge},
             "database": {
                 "status": "unhealthy" if failure else "healthy",
                 "log": self.log.where,
@@ -188,7 +189,7 @@ class Marketplace:
 
     def _reject(self, record: Record, reason: str, error: str) -> list[Send]:
         self.metrics.dead_lettered(record.topic, reason)
-        self.metrics.failed(_subject(record))
+        self.metrics.failed(topics.subject_of(record))
         logger.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason, error=error)
         return dead_letter(record, reason, error)
 
@@ -197,7 +198,7 @@ class Marketplace:
         counts = Counter((record.topic, outcome) for record, outcome in zip(records, outcomes, strict=True))
         for (topic, outcome), number in counts.items():
             self.metrics.processed_many(topic, outcome, number)
-        subjects = Counter(_subject(record) for record in records)
+        subjects = Counter(topics.subject_of(record) for record in records)
         each = seconds / len(records)
         for subject, number in subjects.items():
             if subject:
@@ -215,11 +216,6 @@ class Marketplace:
                 self.metrics.failed(subject)
             case _:
                 pass
-
-
-def _subject(record: Record) -> str:
-    """The NATS subject that the record came from; "" for internal messages."""
-    return (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
 
 
 # ---- the Faust application -----------------------------------------------------------------------------------
@@ -326,8 +322,10 @@ def run_worker(settings: Settings) -> None:
         if not ended.code:
             raise
         cause = worker.crash_reason or ended.__context__
-        if isinstance(cause, SystemExit):  # uvicorn's way to tell that it could not listen; it has logged why
-            cause = EngineError(f"nothing can listen on {settings.web_host}:{settings.web_port} (WEB_HOST, WEB_PORT)")
+        if isinstance(cause, SystemExit):  # uvicorn's way to tell that it could not listen
+            why = str(cause.__context__).rpartition(": ")[2]
+            place = f"{settings.web_host}:{settings.web_port} (WEB_HOST, WEB_PORT)"
+            cause = EngineError(f"nothing can listen on {place}: {why}")
         sys.exit(f"a4co: {cause or 'failed'}")
 
 
@@ -341,7 +339,9 @@ def __getattr__(name: str) -> faust.App:
         sys.stderr.write(f"Error: {error}\n")
         raise SystemExit(2) from None
     logs.configure(settings)
-    with contextlib.suppress(EngineError):
+    try:
         globals()["app"] = globals()["faust_app"] = create_app(settings)
-        return globals()["app"]  # type: ignore[no-any-return]
-    raise SystemExit(1)
+    except EngineError as error:
+        sys.stderr.write(f"a4co: {error}\n")
+        raise SystemExit(1) from None
+    return globals()["app"]  # type: ignore[no-any-return]

@@ -10,7 +10,7 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
@@ -41,6 +41,22 @@ def redact(value: str) -> str:
 def _split_urls(value: str) -> list[str]:
     # A password may hold a comma: a new URL starts only where a scheme does.
     return re.split(r",\s*(?=[a-z]+://)", value)
+
+
+def nats_servers(value: str) -> list[str]:
+    """The URLs of a NATS_URL as nats-py takes them: it sends a user and a password as they stand, still encoded."""
+    return [_decoded(url) for url in _split_urls(value)]
+
+
+def _decoded(url: str) -> str:
+    userinfo, at, host = url.rpartition("@")
+    scheme, _, userinfo = userinfo.partition("://")
+    user, colon, password = userinfo.partition(":")
+    user, password = unquote(user), unquote(password)
+    # nats-py would take what follows one of these for another part of the URL.
+    if not at or set("/?#[]") & set(user + password) or ":" in user:
+        return url
+    return f"{scheme}://{user}{colon}{password}@{host}"
 
 
 def _redact_one(url: str) -> str:
@@ -158,9 +174,9 @@ class Settings(BaseSettings):
         description="where NATS listens",
         repr=False,
     )
-    nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, for logs and metrics")
+    nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, told in /health")
     nats_stream: Word = Field("A4CO_EVENTS", description="the JetStream stream that keeps the marketplace's subjects")
-    service_name: Word = Field("a4co-streams", description="who we say we are: in metadata.source, logs and /health")
+    service_name: Word = Field("a4co-streams", description="who we say we are: to NATS, in logs and /health")
     log_level: LogLevel = Field("info", description="how much is logged")
     debug: str = Field("", description="loggers that log everything, as nats:*,a4co:*")
 
@@ -207,7 +223,9 @@ class Settings(BaseSettings):
         repr=False,
     )
     kafka_ca_file: Path | None = Field(None, description="certificates to trust Kafka's by, with SSL")
-    web_host: str = Field("127.0.0.1", description="address that the HTTP server listens on")
+    web_host: Annotated[str, Field(pattern=r"^\S+$"), Allowed("a name or an address")] = Field(
+        "127.0.0.1", description="address that the HTTP server listens on"
+    )
     web_port: Annotated[int, Field(ge=1, le=65535), Allowed("a port from 1 to 65535")] = Field(
         6066, description="port that the HTTP server listens on"
     )
@@ -252,8 +270,8 @@ class Settings(BaseSettings):
 
     @property
     def nats_servers(self) -> list[str]:
-        """The URLs in NATS_URL."""
-        return _split_urls(self.nats_url)
+        """The URLs in NATS_URL, for nats-py."""
+        return nats_servers(self.nats_url)
 
     @property
     def kafka(self) -> KafkaOptions | None:
@@ -348,5 +366,5 @@ def shown(settings: Settings) -> list[Shown]:
 
 
 def _for_people(name: str, value: object) -> str:
-    text = "" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+    text = "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
     return text if Settings.model_fields[name].repr else redact(text)

@@ -4,7 +4,7 @@ Mirror topics hold NATS messages as they came; internal topics hold the domain's
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 
@@ -31,7 +31,6 @@ from app.engine.records import Headers, Record, Send
 
 StockCommand = Reserve | Release | Commit | Return | StockImported
 SagaReply = Reserved | Refused | MailDelivered | MailFailed
-M = TypeVar("M", bound=Message)
 
 _encode = msgspec.json.Encoder().encode
 
@@ -44,12 +43,16 @@ def header(headers: Headers, name: str) -> bytes | None:
     return None
 
 
+def subject_of(record: Record) -> str:
+    """The NATS subject that the record came from, or goes to; "" for internal messages."""
+    return (header(record.headers, "a4co-subject") or b"").decode(errors="replace")
+
+
 def _mirrored(record: Record) -> OrderFact | StockMoved | None:
     """The fact in a mirrored NATS message. What we published ourselves is in the tables already: nothing."""
     if header(record.headers, "a4co-ours") is not None:
         return None
-    subject = (header(record.headers, "a4co-subject") or b"").decode(errors="replace")
-    return dialects.decode(subject, record.value or b"", at=record.timestamp)
+    return dialects.decode(subject_of(record), record.value or b"", at=record.timestamp)
 
 
 def _internal(kind: Any) -> Callable[[Record], Any]:

@@ -5,12 +5,12 @@ It doesn't decide what is unusable.
 
 import time
 import traceback
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from app import topics
+from app.domain.causes import iso
 from app.engine.records import Headers, Record, Send
 
 DEAD_LETTERS = topics.DEAD_LETTERS.name
@@ -29,7 +29,7 @@ def dead_letter(record: Record, reason: str, error: Exception | str) -> list[Sen
     """
     place = ((b"%d" % record.partition), (b"%d" % record.offset))
     letter = keep(record.topic, record.key, record.value, record.headers, reason, error, place)
-    subject = (topics.header(record.headers, "a4co-subject") or b"").decode(errors="replace")
+    subject = topics.subject_of(record)
     if not subject or record.topic == OUTBOUND:
         return [letter]
     cause = f"{record.topic}-{record.partition}-{record.offset}"
@@ -68,7 +68,7 @@ def tell(subject: str, key: bytes | None, payload: bytes, error: Exception | str
             "originalSubject": subject,
             "event": _event(payload),
             "error": {"message": _text(error), "stack": _stack(error)},
-            "failedAt": datetime.fromtimestamp(time.time(), UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z",
+            "failedAt": iso(time.time()),
         }
     )
     headers = (

@@ -17,6 +17,7 @@ from typing import Any
 import nats
 import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from app.settings import redact
 
@@ -88,6 +89,25 @@ def _covers(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
+class LenientClient(Client):
+    """nats-py stops reading for good, and tells nobody, at a header block or a subject that it can't parse. Publishers
+    can make both, and the stream would deliver them again to every new connection.
+    """
+
+    async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
+        try:
+            return await super()._process_headers(headers)
+        except (IndexError, ValueError):
+            return None  # the message counts without them
+
+    def _build_message(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: dict[str, str] | None
+    ) -> Msg:
+        subject = subject if subject.isascii() else subject.decode(errors="replace").encode()
+        message: Msg = super()._build_message(sid, subject, reply, data, headers)
+        return message
+
+
 class Connection:
     """One connection, from connect to close. It never reconnects by itself: the bridge starts a new one, and checks
     what the old one left behind before it says anything again (nats-py would send its buffer a second time).
@@ -134,7 +154,7 @@ async def connect(servers: Sequence[str], name: str) -> Connection:
     async def on_closed() -> None:
         closed.set()
 
-    client = Client()
+    client = LenientClient()
     connection = Connection(client, closed)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT * (len(servers) + 2)):

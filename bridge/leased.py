@@ -59,6 +59,10 @@ class LeasedBridge:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def is_behind(self) -> bool:
+        """Whether the bridge is here, and has not heard everything yet."""
+        return self._bridge is not None and self._bridge.is_behind()
+
     def status(self) -> dict[str, Any]:
         """How the bridge is, or that it is another worker's."""
         return dict(STANDS_BY) if self._bridge is None else self._bridge.status()

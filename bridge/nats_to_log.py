@@ -53,6 +53,8 @@ class Mirror:
         self.position = self._remembered()
         self.pending = 0
         """Messages of the stream behind the position, as of the last one read."""
+        self.caught_up = False
+        """Whether everything that came during an absence has been read."""
 
     async def run(self, client: Client, stream: StreamState) -> None:
         """Mirror what is in the stream and what comes.
@@ -71,6 +73,7 @@ class Mirror:
                 await unbroken(self._log.commit(sends, notes={self._note: _packed(position)}))
                 self.position = position
                 self.pending = last.pending
+                self.caught_up = self.caught_up or last.pending == 0
 
     # ---- where to go on --------------------------------------------------------------------------------
 
@@ -142,7 +145,7 @@ class Mirror:
             key = key_of(message.subject, message.data).encode()
         except Exception as error:  # noqa: BLE001 - whatever a payload does to the decoder, its neighbours pass
             reason = error.reason if isinstance(error, Undecodable) else "undecodable"
-            logger.warning("bridge in: %s %d is a dead letter: %s: %s", message.subject, message.seq, reason, error)
+            logger.warning("bridge in: %s %d is a dead letter: %s", message.subject, message.seq, error)
             self._counters.dead_lettered += 1
             self._counters.count(message.subject, "dead-letter", delay)
             self._counters.dead_letter(route.topic, reason)
@@ -151,7 +154,7 @@ class Mirror:
             return [kept, *dead_letters.tell(message.subject, None, message.data, error, cause)]
         self._counters.mirrored += 1
         self._counters.count(message.subject, "mirrored", delay)
-        return [Send(route.topic, key, message.data, headers, message.time / SECOND_NS)]
+        return [Send(route.topic, key, message.data, headers)]
 
     def _headers(self, message: Arrived) -> Headers:
         """The NATS headers as they came, but for any that pass for ours; then ours."""

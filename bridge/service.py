@@ -104,6 +104,10 @@ class Bridge:
             "duplicates_skipped": self.counters.duplicates_skipped,
         }
 
+    def is_behind(self) -> bool:
+        """Whether messages may wait on NATS that are older than now: until it is connected and has read them."""
+        return self._mirror is not None and not self._mirror.caught_up
+
     async def _run(self, mirror: Mirror, publisher: Publisher) -> None:
         wait = FIRST_WAIT
         while True:
@@ -120,7 +124,7 @@ class Bridge:
                 self._on_failure(error)
                 return
             finally:
-                self._connected = False
+                self._connected = mirror.caught_up = False
             if time.monotonic() - began > STEADY:
                 wait = FIRST_WAIT
             await asyncio.sleep(wait * random.uniform(0.7, 1.3))  # noqa: S311 - not a secret

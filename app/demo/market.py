@@ -23,6 +23,7 @@ from app.demo.processes import DemoError
 from app.demo.servers import TIMERS
 from app.demo.services import Artisans, OrderService, PaymentService
 from app.demo.worker_api import Snapshot, WorkerApi, shelves
+from app.settings import nats_servers
 
 PER_SECOND, PER_SECOND_COUNTED = 10.0, 100.0
 """Orders a second: without an end, and with --orders."""
@@ -182,7 +183,7 @@ async def _connected(url: str, name: str) -> AsyncIterator[Client]:
     async def on_error(_error: Exception) -> None:
         """Say nothing: a server that is gone is seen elsewhere."""
 
-    client = await nats.connect(url.split(","), name=name, error_cb=on_error)
+    client = await nats.connect(nats_servers(url), name=name, error_cb=on_error)
     try:
         yield client
     finally:

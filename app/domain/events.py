@@ -5,13 +5,13 @@ They check shapes and bounds and decide nothing. Fields that are not named here 
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 from pydantic.alias_generators import to_camel
 
 MAX_ID = 256  # characters
 MAX_ITEMS = 10_000
 MAX_QUANTITY = 1_000_000
-MAX_TEXT = 500  # characters of a reason or an error that the rules keep
+MAX_TEXT = 500  # characters of any other text that the rules keep: a row is written whole at each of its changes
 
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID)]
 Quantity = Annotated[StrictInt, Field(gt=0, le=MAX_QUANTITY)]
@@ -19,6 +19,7 @@ Amount = Annotated[StrictInt | StrictFloat, Field(ge=0)]
 Count = Annotated[StrictInt, Field(ge=0, le=1_000_000_000)]
 Change = Annotated[StrictInt, Field(ge=-1_000_000_000, le=1_000_000_000)]
 Currency = Annotated[str, Field(min_length=1, max_length=16)]
+Text = Annotated[str, AfterValidator(lambda text: text[:MAX_TEXT])]
 
 
 class Wire(BaseModel):
@@ -55,21 +56,21 @@ class Item(Wire):
     product_id: Id
     quantity: Quantity
     unit_price: Amount
-    product_name: str | None = None
-    artisan_id: str | None = None
+    product_name: Text | None = None
+    artisan_id: Text | None = None
 
 
 class OrderCreatedData(Wire):
     customer_id: Id
-    customer_email: str | None = None
+    customer_email: Text | None = None
     items: Annotated[list[Item], Field(min_length=1, max_length=MAX_ITEMS)]
     total_amount: Amount
     currency: Currency | None = None
 
 
 class OrderConfirmedData(Wire):
-    payment_reference: str | None = None
-    payment_id: str | None = None  # dialect C
+    payment_reference: Text | None = None
+    payment_id: Text | None = None  # dialect C
 
 
 class OrderCancelledData(Wire):
@@ -78,7 +79,7 @@ class OrderCancelledData(Wire):
 
 
 class OrderDeliveredData(Wire):
-    recipient_name: str | None = None
+    recipient_name: Text | None = None
 
 
 # ---- payments -------------------------------------------------------------------------------------------
@@ -123,6 +124,6 @@ class StockMovedData(Wire):
     change_amount: Change | None = None
     quantity_added: Change | None = None
     threshold: Count | None = None
-    artisan_id: str | None = None
-    product_name: str | None = None
-    category: str | None = None
+    artisan_id: Text | None = None
+    product_name: Text | None = None
+    category: Text | None = None

@@ -54,7 +54,7 @@ service does it and its event moves us: a paid order waits in CONFIRMING, a lost
 in CANCELLING. A refund is asked for whenever the cancel role is not `shadow`: nobody else knows of every payment.
 """
 
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -217,7 +217,7 @@ def _meet(message: Message, policy: Policy) -> Transition[OrderSaga]:
 def _park_or_open(saga: OrderSaga, message: Message, policy: Policy) -> Transition[OrderSaga]:
     match message:
         case OrderCreated():
-            return _open(message, policy, saga.parked)
+            return _open(message, policy, saga)
         case OrderFact():
             return _park(saga, message)
     return Transition(saga, (), "ignored")
@@ -231,7 +231,7 @@ def _park(saga: OrderSaga, fact: OrderFact) -> Transition[OrderSaga]:
     return Transition(_written(replace(saga, parked=parked), fact, (), "parked"), (), "parked")
 
 
-def _open(created: OrderCreated, policy: Policy, parked: tuple[dict[str, Any], ...] = ()) -> Transition[OrderSaga]:
+def _open(created: OrderCreated, policy: Policy, waited: OrderSaga | None = None) -> Transition[OrderSaga]:
     products: dict[str, Held] = {}
     for line in created.lines:
         before = products.get(line.product_id)
@@ -256,6 +256,7 @@ def _open(created: OrderCreated, policy: Policy, parked: tuple[dict[str, Any], .
         products=products,
         reserved_until=until,
         deadline=until,
+        attention=waited.attention if waited else None,
     )
     asked = tuple(
         Reserve(
@@ -271,7 +272,7 @@ def _open(created: OrderCreated, policy: Policy, parked: tuple[dict[str, Any], .
         for product, held in products.items()
     )
     row, outputs, outcome = _recorded(Move(saga, asked), created, policy)
-    for builtins in parked:
+    for builtins in waited.parked if waited else ():
         fact = replace(msgspec.convert(builtins, type=Parked), at=created.at)
         row, more, _ = advance(row, fact, policy)
         outputs += more

@@ -83,13 +83,15 @@ class Hooks:
     """What the lanes tell the application.
 
     `reject(record, reason, error)` gives the messages that dead-letter it. `processed(lane, records, outcomes,
-    seconds)` is called for each batch once it is committed, with a word for each record.
+    seconds)` is called for each batch once it is committed, with a word for each record. While `is_behind()` no
+    deadline is told: what would have prevented it may be on its way.
     """
 
     reject: Callable[[Record, str, str], list[Send]]
     processed: Callable[[str, Sequence[Record], Sequence[str], float], None] = lambda *_batch: None
     row_changed: Callable[[str, Any | None, Any | None], None] = lambda _table, _old, _new: None
     row_loaded: Callable[[str, Any], None] = lambda _table, _row: None
+    is_behind: Callable[[], bool] = lambda: False
 
 
 class Lane:
@@ -209,6 +211,7 @@ class ReducerLane(Lane, Generic[Row]):
         self._reducer = reducer
         self._clock = clock
         self._decode = {topic.name: topic.decode for topic in reducer.reads}
+        self._behind = True
         self._told: list[tuple[TablePartition[Row], str, float]] = []
         self._units: dict[int, _Unit[Row]] = {}
         self._changes: dict[int, list[Change[Row]]] = {}
@@ -224,8 +227,12 @@ class ReducerLane(Lane, Generic[Row]):
         self.table.close(partitions, lambda row: self._hooks.row_changed(self.table.name, row, None))
 
     def _before(self) -> None:
-        """Stage a timer message for each row that is due."""
-        if self._reducer.timer is None:
+        """Stage a timer message for each row that is due, some of them at a time."""
+        if self._hooks.is_behind():
+            self._behind = True
+        elif self._behind:
+            self._behind = self.lag() > 0
+        if self._reducer.timer is None or self._behind:
             return
         now = self._clock()
         for part in self.table.partitions.values():

@@ -1,11 +1,12 @@
 """How an answer is written: camelCase JSON from Structs, ISO times, and the same Structs as OpenAPI schemas."""
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from starlette.responses import Response
+
+from app.domain.causes import iso
 
 SCHEMAS = "#/components/schemas/{name}"
 PROBLEM_JSON = "application/problem+json"
@@ -15,11 +16,6 @@ _encode = msgspec.json.Encoder().encode
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What an endpoint says. Its fields, in camelCase, are the contract; there is no other model of it."""
-
-
-def iso(at: float) -> str:
-    """Seconds since the epoch as the marketplace writes times: UTC, milliseconds, `Z`."""
-    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def iso_or_none(at: float | None) -> str | None:

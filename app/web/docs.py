@@ -1,5 +1,6 @@
 """The page /docs: the operations of openapi.json and the kinds of problems, as plain HTML without scripts."""
 
+import re
 from collections.abc import Iterator
 from html import escape
 from typing import Any
@@ -48,8 +49,13 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
     yield "<table><tr><th>Type</th><th>Status</th><th>Title</th><th>What to do</th></tr>"
     for kind, (status, heading, meaning) in KINDS.items():
         yield f'<tr id="{kind}"><td><code>{kind}</code></td><td>{status}</td>'
-        yield f"<td>{escape(heading)}</td><td>{escape(meaning)}</td></tr>"
+        yield f"<td>{escape(heading)}</td><td>{_prose(meaning)}</td></tr>"
     yield "</table></body></html>"
+
+
+def _prose(text: str) -> str:
+    """A sentence as HTML; what stands between backticks is code."""
+    return re.sub("`(.+?)`", r"<code>\1</code>", escape(text))
 
 
 def _operation(method: str, path: str, operation: dict[str, Any]) -> str:

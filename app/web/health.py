@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Header
 from starlette.responses import Response
 
-from app.web.answers import Answer, iso, json_answer, problem_response, says
+from app.domain.causes import iso
+from app.web.answers import Answer, json_answer, problem_response, says
 from app.web.problems import NotReadyError
 from app.web.views import Views
 

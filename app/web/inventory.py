@@ -6,9 +6,11 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
+from app.domain.causes import iso
+from app.domain.events import MAX_ID
 from app.domain.rows import Stock
-from app.web.answers import Answer, iso, iso_or_none, json_answer, says
-from app.web.pages import page
+from app.web.answers import Answer, iso_or_none, json_answer, says
+from app.web.pages import LONGEST_CURSOR, page
 from app.web.problems import Fault, NotReadyError, ProblemError
 from app.web.stock_lines import StockLine, check_lines
 from app.web.views import Views
@@ -90,7 +92,7 @@ def inventory_routes(views: Views) -> APIRouter:
 
     @router.get("/api/inventory/check/{productId}", responses=says(InventoryCheck, 404, 503))
     async def check_inventory(
-        product_id: Annotated[str, Path(alias="productId", max_length=200)],
+        product_id: Annotated[str, Path(alias="productId", max_length=MAX_ID)],
         quantity: Annotated[int | None, Query(ge=1, le=MAX_UNITS)] = None,
     ) -> Response:
         """Ask how many units of a product can be sold now."""
@@ -109,7 +111,7 @@ def inventory_routes(views: Views) -> APIRouter:
     async def list_products(
         low: bool | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: Annotated[str | None, Query(max_length=400)] = None,
+        cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List products, all of them or by low=true|false."""
         found = await page(
@@ -119,7 +121,7 @@ def inventory_routes(views: Views) -> APIRouter:
         return json_answer(ProductPage(items=items, next_cursor=found.cursor, as_of=iso(views.clock())))
 
     @router.get("/api/inventory/{productId}", responses=says(ProductWithHolds, 404, 503))
-    async def get_product(product_id: Annotated[str, Path(alias="productId", max_length=200)]) -> Response:
+    async def get_product(product_id: Annotated[str, Path(alias="productId", max_length=MAX_ID)]) -> Response:
         """Show one product with what is reserved of it."""
         stock = stock_of(product_id)
         holds = [

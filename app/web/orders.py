@@ -5,10 +5,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
+from app.domain.causes import iso
+from app.domain.events import MAX_ID
 from app.domain.messages import Money
 from app.domain.rows import OrderSaga, SagaState
-from app.web.answers import Answer, iso, iso_or_none, json_answer, says
-from app.web.pages import page
+from app.web.answers import Answer, iso_or_none, json_answer, says
+from app.web.pages import LONGEST_CURSOR, page
 from app.web.problems import NotReadyError, ProblemError
 from app.web.views import Views
 
@@ -105,7 +107,7 @@ def order_routes(views: Views) -> APIRouter:
     async def list_orders(
         state: SagaState | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
-        cursor: Annotated[str | None, Query(max_length=400)] = None,
+        cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List orders, all of them or those in one state."""
         found = await page(
@@ -120,7 +122,7 @@ def order_routes(views: Views) -> APIRouter:
         return json_answer(answer)
 
     @router.get("/api/orders/{orderId}", responses=says(Order, 404, 503))
-    async def get_order(order_id: Annotated[str, Path(alias="orderId", max_length=200)]) -> Response:
+    async def get_order(order_id: Annotated[str, Path(alias="orderId", max_length=MAX_ID)]) -> Response:
         """Show one order with its timeline."""
         saga = views.order_sagas.get(order_id)
         if saga is None:

@@ -16,6 +16,9 @@ Row = TypeVar("Row")
 SCANNED_ROWS = 50_000
 """Rows that one call looks at, at most."""
 
+LONGEST_CURSOR = 1_400
+"""Characters: an id of 256 characters has up to 1,024 bytes, which are 1,366 in base64."""
+
 BREATH = 250
 """Rows between two breaths: the loop also runs the agents, and a row takes about 10 µs to decode."""
 

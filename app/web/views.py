@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from app.domain.rows import OrderSaga, Stock
-from app.metrics import Metrics
+from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 
 Row_co = TypeVar("Row_co", covariant=True)

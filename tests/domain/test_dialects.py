@@ -527,6 +527,29 @@ def announcement(kind: str, dialect: str, **data: Any) -> Announce:
     return Announce(event_id="SAID-1", key="HONEY", at=AT, kind=kind, aggregate_id="HONEY", data=data, dialect=dialect)
 
 
+@pytest.mark.parametrize(
+    ("subject", "data"),
+    [
+        ("order.created", {"customerId": "ANA", "totalAmount": 1, "customerEmail": "x" * 9_000,
+                           "items": [{"productId": "HONEY", "quantity": 1, "unitPrice": 1, "productName": "x" * 9_000,
+                                      "artisanId": "x" * 9_000}]}),
+        ("order.confirmed", {"paymentReference": "x" * 9_000}),
+        ("order.confirmed", {"paymentId": "x" * 9_000}),
+        ("order.cancelled", {"reason": "x" * 9_000, "cancelledBy": "x" * 9_000}),
+        ("order.delivered", {"recipientName": "x" * 9_000}),
+        ("payment.failed", {"orderId": "ORDER-1", "errorCode": "x" * 9_000, "errorMessage": "x" * 9_000}),
+        ("notification.email.sent", {"orderId": "ORDER-1", "template": "x" * 9_000, "recipientEmail": "x" * 9_000}),
+        ("inventory.stock.updated", {"newStock": 1, "artisanId": "x" * 9_000, "productName": "x" * 9_000,
+                                     "category": "x" * 9_000}),
+    ],
+)  # fmt: skip
+def test_no_text_that_is_kept_is_endless(subject: str, data: dict[str, Any]) -> None:
+    """A row is written whole at each change."""
+    message = decode(*a(subject, data), at=AT)
+    assert "x" * 100 in repr(message)
+    assert "x" * 501 not in repr(message)
+
+
 def test_a_release_in_dialect_c_belongs_to_its_reservation() -> None:
     released = announcement(
         "inventory.stock.released", "c", orderId="ORDER-OF-ANA", quantityReleased=2, reason="r", releasedAt="t"

@@ -72,6 +72,8 @@ def test_the_fifty_first_parked_fact_is_not_kept_and_calls_for_attention() -> No
     story.when(noted()).expect("parked", outcome="contradiction")
     assert len(story.saga.parked) == MAX_PARKED
     assert story.saga.attention == "too many facts before order.created"
+    story.when(ordered())
+    assert story.saga.attention == "too many facts before order.created"
 
 
 def test_a_hold_that_no_order_owns_is_released() -> None:

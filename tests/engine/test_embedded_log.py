@@ -164,6 +164,14 @@ async def test_compaction_keeps_the_newest_of_each_key_and_always_the_last_recor
     log.close()
 
 
+async def test_trimming_leaves_what_a_reader_has_not_begun_to_read(log: EmbeddedLog) -> None:
+    log.watch(["words"])
+    await log.commit([Send("words", b"k", b"v", (), 1.0, 0)] * 10)
+    assert await log.trim("words", 0, before=100.0) == 0
+    await log.commit([], group="reader", offsets={SOURCE: 4})
+    assert await log.trim("words", 0, before=100.0) == 4
+
+
 async def test_trimming_drops_old_records_that_every_group_is_done_with_and_never_the_last(log: EmbeddedLog) -> None:
     await log.commit([Send("words", b"a", b"%d" % n, (), float(n), 0) for n in range(1_000)])
     await log.commit([], group="slow", offsets={SOURCE: 400})

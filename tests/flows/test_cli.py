@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app.cli import main
+from app.engine.embedded_log import EmbeddedLog
 
 PRODUCTS = """product_id,name,category,artisan,on_hand,threshold
 product_aceite_picual,Aceite Picual,aceite,artisan_1,50,10
@@ -183,3 +184,16 @@ def test_without_a_worker_stock_import_says_how_to_start_one(
     assert result.exit_code == 1
     assert f"no worker answers at http://127.0.0.1:{port}/" in result.output
     assert "start `a4co worker` first" in result.output
+
+
+def test_faust_tells_why_it_can_not_have_the_log(tmp_path: Path) -> None:
+    log = EmbeddedLog(tmp_path / "log.db")
+    log.open()
+    command = [sys.executable, "-m", "faust", "-A", "app.main", "worker"]
+    settings = {"DATA_DIR": str(tmp_path), "BROKER": f"embedded://{log.path}", "PYTHONPATH": str(Path.cwd())}
+    ended = subprocess.run(
+        command, env=os.environ | settings, capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    log.close()
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"a4co: the embedded log {log.path} is in use by the process {os.getpid()}")

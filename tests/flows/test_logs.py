@@ -7,6 +7,7 @@ import pytest
 import structlog
 
 from app import logs
+from app.engine.errors import LogBusy
 from app.settings import load
 
 
@@ -69,6 +70,34 @@ def test_a_person_at_a_terminal_reads_text() -> None:
     logging.getLogger("a4co.main").info("ready")
     assert "ready" in stream.getvalue()
     assert not stream.getvalue().startswith("{")
+
+
+def test_a_traceback_at_a_terminal_does_not_show_the_local_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    logs.configure(load(), stream)
+    password = "SESAME"
+    try:
+        raise ValueError(f"crushed with {len(password)} letters")
+    except ValueError:
+        logging.getLogger("a4co.main").exception("failed")
+    told = stream.getvalue()
+    assert "ValueError: crushed with 6 letters" in told
+    assert password not in told
+    assert "\x1b" not in told
+
+
+@pytest.mark.parametrize("end", [LogBusy("in use by the process 7"), SystemExit(3)])
+def test_an_end_that_says_its_cause_has_no_traceback(end: BaseException) -> None:
+    stream = StringIO()
+    logs.configure(load(), stream)
+    try:
+        raise end
+    except BaseException:
+        logging.getLogger("mode").exception("Crashed reason=%r", end)
+    [line] = lines(stream)
+    assert repr(end) in str(line["message"])
+    assert "exception" not in line
 
 
 def test_debug_selects_the_loggers_that_tell_everything(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,6 +107,24 @@ async def test_one_customers_bad_address_does_not_delay_another(market: Market) 
     assert len(market.said(SENT)) == 1
 
 
+async def test_an_address_that_only_fails_once_the_mail_is_written_out_ends_its_order_alone(market: Market) -> None:
+    await market.stock_is(aceite=50)
+    await market.order("order-1", ("aceite", 2), email="=?" + "a" * 70 + 'b.es@"')
+    await market.order("order-2", ("aceite", 2))
+    await market.paid("order-1", "pay-1")
+    await market.paid("order-2", "pay-2")
+    assert (market.saga("order-1").state, market.saga("order-1").mail_attempt) == ("completed", 1)
+    assert (market.saga("order-1").attention or "").startswith("mail-failed: ")
+    assert len(market.box.mails) == 1
+
+
+async def test_an_endless_address_is_refused_before_it_is_parsed(market: Market) -> None:
+    await market.stock_is(aceite=50)
+    await market.order("order-1", ("aceite", 2), email='"' * 10_000)
+    await market.paid("order-1")
+    assert market.saga("order-1").attention == "mail-failed: ValueError: the address has 500 characters"
+
+
 async def test_a_mail_server_that_is_down_blocks_no_order(market: Market) -> None:
     market.mail_server_goes_down()
     await market.stock_is(aceite=50)

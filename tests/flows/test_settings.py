@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from app.settings import Settings, SettingsError, load, redact, shown
+from app.settings import Settings, SettingsError, load, nats_servers, redact, shown
+from tests.flows.conftest import Opens
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,6 +59,7 @@ def test_an_environment_variable_comes_before_the_env_file_and_an_empty_one_is_u
         ("PARTITIONS", "0"),
         ("PARTITIONS", "four"),
         ("WEB_PORT", "65536"),
+        ("WEB_HOST", "two words"),
         ("PAYMENT_RETRY_DELAY", "-1"),
         ("PAYMENT_TIMEOUT", "nan"),
         ("RESERVATION_TTL", "inf"),
@@ -87,6 +89,12 @@ def test_a_wrong_value_is_one_line_with_the_variable_the_value_and_what_is_allow
     assert said.startswith(f"{name}={value} is wrong")
     assert "; allowed: " in said
     assert said.replace(value, "").count("\n") == 0
+
+
+def test_a_long_time_is_shown_as_it_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    given(monkeypatch, LOG_RETENTION="7776000", MAIL_RETRY_DELAY="0.5")
+    values = {row.name: row.value for row in shown(load())}
+    assert (values["LOG_RETENTION"], values["MAIL_RETRY_DELAY"]) == ("7776000", "0.5")
 
 
 def test_every_wrong_variable_has_its_line_and_what_depends_on_them_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,6 +165,22 @@ def test_passwords_and_tokens_are_never_shown(url: str, seen: str) -> None:
     assert redact(url) == seen
 
 
+@pytest.mark.parametrize(
+    ("url", "servers"),
+    [
+        ("nats://one:4222, tls://two", ["nats://one:4222", "tls://two"]),
+        ("nats://olive:pr,e@s@one,nats://two", ["nats://olive:pr,e@s@one", "nats://two"]),
+        ("nats://olive:pr%2Ce%40s%25@one", ["nats://olive:pr,e@s%@one"]),
+        ("nats://t%40ken@one", ["nats://t@ken@one"]),
+        ("nats://olive:50%@one", ["nats://olive:50%@one"]),
+        ("nats://olive:a%2Fb@one", ["nats://olive:a%2Fb@one"]),
+        ("nats://ol%3Aive:a@one", ["nats://ol%3Aive:a@one"]),
+    ],
+)
+def test_nats_hears_users_and_passwords_as_they_are(url: str, servers: list[str]) -> None:
+    assert nats_servers(url) == servers
+
+
 def test_no_secret_stands_in_the_settings_own_text_or_in_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     given(monkeypatch, NATS_URL="nats://olive:CRUSHED@host", SMTP_URL="smtp://olive:CRUSHED@host")
     settings = load()
@@ -169,6 +193,11 @@ def test_the_rules_get_the_times_counts_and_roles(monkeypatch: pytest.MonkeyPatc
     policy = load().policy()
     assert (policy.payment_retry_delay, policy.payment_max_attempts, policy.payment_request) == (7, 2, "none")
     assert (policy.reserve, policy.confirm, policy.cancel, policy.notify) == ("act", "act", "observe", "observe")
+
+
+async def test_the_clusters_name_is_told_in_the_health(open_market: Opens) -> None:
+    market = await open_market(nats_cluster_name="GREEN-OLIVES")
+    assert market.application.checks()["nats"]["cluster"] == "GREEN-OLIVES"
 
 
 def test_the_example_file_names_every_setting_in_order_and_is_right(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
-from app.metrics import Metrics
+from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.api import create_api
 from app.web.pages import page
@@ -233,6 +233,18 @@ async def test_pages_have_every_order_once_and_the_last_one_is_not_empty(shop: S
     shop.put(*(order(f"pedido-ñ/{number}") for number in range(6)))
     pages = await pages_of(web, "/api/orders", limit="2")
     assert pages == [[f"pedido-ñ/{number}" for number in pair] for pair in ((0, 1), (2, 3), (4, 5))]
+
+
+async def test_the_longest_ids_that_a_publisher_may_use_have_pages_and_a_view(
+    shop: Shop, web: httpx.AsyncClient
+) -> None:
+    ids = [letter * 256 for letter in ("a", "ñ", "🫒")]
+    shop.put(*map(order, ids), *(cheese(product_id=each) for each in ids))
+    assert await pages_of(web, "/api/orders", limit="1") == [[each] for each in ids]
+    assert await pages_of(web, "/api/inventory", limit="1") == [[each] for each in ids]
+    for each in ids:
+        assert (await web.get(f"/api/orders/{each}")).json()["orderId"] == each
+        assert (await web.get(f"/api/inventory/check/{each}")).json()["productId"] == each
 
 
 async def test_pages_of_one_state_have_only_its_orders(shop: Shop, web: httpx.AsyncClient) -> None:

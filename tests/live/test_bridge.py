@@ -206,7 +206,7 @@ async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
 # ---- in ---------------------------------------------------------------------------------------------------
 
 
-async def test_the_mirror_keeps_bytes_headers_order_and_the_streams_time(site: Site, client: Client) -> None:
+async def test_the_mirror_keeps_bytes_headers_and_order_and_tells_when_it_was(site: Site, client: Client) -> None:
     await site.start()
     before = time.time()
     for number in range(300):
@@ -330,6 +330,27 @@ async def test_poison_is_kept_and_told_and_its_neighbours_pass(site: Site, clien
         repr(t)[:20] for t in ("", "\ufffd\ufffd", "{", [1, 2], "NaN", "[" * 50_000, '"\\ud800"')
     }
     assert [record.key for record in records(site.log, "orders")] != []
+
+
+async def test_headers_and_subjects_that_nobody_can_read_stop_nothing(site: Site, client: Client) -> None:
+    """Such bytes end nats-py's reading, and a stream delivers them again to whoever comes back."""
+    await client.jetstream().add_stream(StreamConfig(name=STREAM, subjects=["order.>"]))
+    bridge = await site.start()
+    _, raw = await asyncio.open_connection("127.0.0.1", site.server.port)
+    raw.write(b'CONNECT {"headers":true,"verbose":false}\r\n')
+    payload = order_created("order-1")
+    for headers in (b"\r\n\r\n", b"NATS/1.0", b"NATS/1.0 \xff\xff\xff\r\n\r\n", b"\xff" * 20):
+        raw.write(
+            b"HPUB order.created %d %d\r\n" % (len(headers), len(headers + payload)) + headers + payload + b"\r\n"
+        )
+    for subject in (b"order.\xff", "order.año".encode(), b"order." + b"x" * 3_000):
+        raw.write(b"PUB %s 2\r\n{}\r\n" % subject)
+    raw.write(b"PUB order.created %d\r\n" % len(payload) + payload + b"\r\n")
+    await raw.drain()
+    await wait_until(lambda: len(records(site.log, "orders")) == 5)
+    assert {record.value for record in records(site.log, "orders")} == {payload}
+    assert bridge.counters.sessions == 1
+    raw.close()
 
 
 async def test_a_subject_that_is_switched_off_is_not_mirrored(site: Site, client: Client) -> None:

@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
+from tests.live.nats_server import free_ports
 
 STARTS = 30.0
 """Seconds that a worker has to become ready; it needs 1 to 3 on a busy machine."""
@@ -30,7 +31,7 @@ class WorkerProcess:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data = folder / "data"
-        self.web = f"http://127.0.0.1:{(port := free_port())}"
+        self.web = f"http://127.0.0.1:{(port := free_ports(1)[0])}"
         self.settings = {"DATA_DIR": str(self.data), "WEB_PORT": str(port), **settings}
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -166,10 +167,3 @@ class WorkerProcess:
         checks = (await self.get("/health"))["checks"]
         nats, lanes = checks["nats"], checks["database"]["lag"]
         return not any((nats["problem"], nats["lag_in"], nats["lag_out"], *lanes.values()))
-
-
-def free_port() -> int:
-    """A loopback port that was free a moment ago."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
