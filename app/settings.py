@@ -201,7 +201,7 @@ class Settings(BaseSettings):
         1, description="copies of every topic on Kafka; 3 in production"
     )
     worker_name: Word = Field(
-        default_factory=socket.gethostname,
+        default_factory=lambda: re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "worker",
         description="this worker among others on Kafka: the same after a restart, another for each process",
     )
     commit_records: Annotated[int, Field(ge=1, le=100_000), Allowed("a whole number from 1 to 100000")] = Field(
@@ -367,4 +367,6 @@ def shown(settings: Settings) -> list[Shown]:
 
 def _for_people(name: str, value: object) -> str:
     text = "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
-    return text if Settings.model_fields[name].repr else redact(text)
+    if Settings.model_fields[name].repr:
+        return text
+    return redact(text) if not name.endswith("password") else "***" if text else ""

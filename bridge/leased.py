@@ -6,8 +6,8 @@ from typing import Any
 
 from app.engine.kafka.log import LEASE, KafkaLog
 from app.engine.kafka.sole import Lease, SoleLog
-from bridge.log_to_nats import GROUP
 from bridge.dead_letters import OUTBOUND
+from bridge.log_to_nats import GROUP
 from bridge.service import Bridge
 
 STANDS_BY = {"connected": False, "problem": None, "stands_by": True, "lag_in": 0, "lag_out": 0}

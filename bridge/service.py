@@ -13,8 +13,8 @@ from typing import Any
 
 import nats.errors
 
-from bridge.bridge_log import BridgeLog
 from app.engine.errors import EngineError
+from bridge.bridge_log import BridgeLog
 from bridge.cancelling import end
 from bridge.counters import BridgeCounters
 from bridge.jetstream import BridgeError, Connection, Disconnected, connect, ensure_stream

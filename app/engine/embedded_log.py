@@ -29,7 +29,7 @@ OFFSET_BITS = 40
 REPLAYED_AT_ONCE = 2_000
 
 COMPACT_ABOVE = 20_000
-"""A partition of a compacted topic is compacted when it has grown by this many records, and by as many as it has rows."""
+"""A compacted partition is compacted when it has grown by this many records, and by as many as it has rows."""
 
 logger = structlog.get_logger("a4co.engine")
 

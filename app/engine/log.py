@@ -47,7 +47,7 @@ class Log(Changelogs, Protocol):
         """Append messages, set a group's offsets and notes, all or nothing, outside of any lane."""
 
     async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
-        """Compact the partitions of compacted topics that have grown far beyond their rows (topic -> partition -> rows)."""
+        """Compact the partitions that have grown far beyond their rows (topic -> partition -> rows)."""
 
     async def trim_old(self, topics: Sequence[str], before: float) -> None:
         """Drop the topics' records that are older than `before` and that every reader is done with."""

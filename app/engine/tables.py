@@ -241,6 +241,6 @@ class Table(Generic[Row]):
             part = self.partitions.pop(partition, None)
             if part is not None:
                 if gone is not None:
-                    for _, row in part.items():
-                        gone(row)
+                    for item in part.items():
+                        gone(item[1])
                 part.close()

@@ -12,7 +12,7 @@ import pytest
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import LogFailed
-from app.engine.lanes import BATCH, Effect, Hooks, Reducer, ReducerLane, Topic
+from app.engine.lanes import BATCH, Effect, Hooks, Reducer, Topic
 from app.engine.records import Record, Send
 from app.engine.store import Store
 from app.engine.tables import TableSpec
@@ -186,40 +186,44 @@ async def test_a_deadline_is_told_once_when_it_is_due_also_after_a_restart(count
 
 
 async def test_many_deadlines_at_once_are_told_a_batch_at_a_time(tmp_path: Path) -> None:
-    counting = Counting(tmp_path)
+    counting = await Counting(tmp_path).open()
     [lane] = counting.engine.lanes
-    assert isinstance(lane, ReducerLane)
+    await lane.reader.start(lane)
     words = [f"word-{number}" for number in range(4 * BATCH)]
     await counting.say(*[(word, "later") for word in words])
-    for partition in range(3):
-        await lane.round(partition, 4 * BATCH)
+    while lane.lag():
+        await lane.step()
     counting.now = 101.0
-    assert 0 < await lane.send_due() <= 3 * BATCH
-    await counting.engine.start()
-    await counting.settle()
+    await lane.step()
+    assert 0 < len(counting.everything("timers")) <= 3 * BATCH
+    while not counting.engine.idle():
+        await lane.step()
     assert sorted(record.key or b"" for record in counting.everything("timers")) == sorted(w.encode() for w in words)
     await counting.stop()
 
 
 async def test_a_flood_in_one_topic_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
-    counting = Counting(tmp_path)
+    counting = await Counting(tmp_path).open()
     [lane] = counting.engine.lanes
-    assert isinstance(lane, ReducerLane)
+    lane.batch = 10
+    await lane.reader.start(lane)
     await counting.say(*[("oliva", "x")] * 100)
     await counting.log.commit([Send("timers", b"oliva", b"due")])
-    for _ in range(2):
-        for partition in range(3):
-            await lane.round(partition, 10)
-    assert counting.tallies.get("oliva") == Tally(1000 + 10 + 9)
-    await counting.engine.start()
-    await counting.settle()
+    for _ in range(6):  # once for each partition of each topic
+        await lane.step()
+    tally = counting.tallies.get("oliva")
+    assert tally is not None
+    assert 1000 <= tally.count < 1000 + 100
+    while lane.lag():
+        await lane.step()
     assert counting.tallies.get("oliva") == Tally(1000 + 100)
     await counting.stop()
 
 
 async def test_the_loop_is_free_between_two_batches(tmp_path: Path) -> None:
-    """A commit never suspends, so without a break the partitions of a round would hold the loop together."""
-    counting = Counting(tmp_path)
+    """A commit never suspends, so without a break the batches would hold the loop together."""
+    counting = await Counting(tmp_path).open()
+    counting.engine.lanes[0].batch = 20
     turns: list[int] = []
     counting.engine.application.hooks.processed = lambda *_batch: turns.append(turn)
     await counting.say(*[(f"word-{number}", "x") for number in range(60)])
@@ -228,7 +232,7 @@ async def test_the_loop_is_free_between_two_batches(tmp_path: Path) -> None:
     while counting.engine.lag()["count_words"]:
         turn += 1
         await asyncio.sleep(0)
-    assert len(turns) == len(set(turns)) == 3
+    assert len(turns) == len(set(turns)) >= 3
     await counting.stop()
 
 

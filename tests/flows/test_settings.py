@@ -102,8 +102,29 @@ def test_every_wrong_variable_has_its_line_and_what_depends_on_them_has_none(mon
     assert [line.partition("=")[0] for line in lines] == ["PARTITIONS", "SMTP_URL"]
 
 
-def test_kafka_is_recognised_and_not_supported_yet(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Kafka is not supported yet in this version" in wrong(monkeypatch, BROKER="kafka://127.0.0.1:9092")
+def test_kafka_url_makes_kafka_the_log_and_broker_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_URL", "kafka://one:9092,two:9093")
+    monkeypatch.setenv("WORKER_NAME", "worker-1")
+    kafka = load().kafka
+    assert kafka is not None
+    assert (kafka.servers, kafka.worker) == ("one:9092,two:9093", "worker-1")
+    monkeypatch.setenv("BROKER", "embedded:///tmp/log.db")
+    assert load().kafka is None
+
+
+def test_kafka_with_sasl_has_its_user_and_password_and_shows_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KAFKA_URL", "kafka://one:9092")
+    monkeypatch.setenv("KAFKA_SECURITY_PROTOCOL", "SASL_SSL")
+    monkeypatch.setenv("KAFKA_SASL_USERNAME", "a4co")
+    monkeypatch.setenv("KAFKA_SASL_PASSWORD", "secret")
+    kafka = load().kafka
+    assert kafka is not None
+    assert kafka.client["sasl.password"] == "secret"
+    assert not any("secret" in row.value for row in shown(load()))
+
+
+def test_a_kafka_url_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "KAFKA_URL" in wrong(monkeypatch, KAFKA_URL="http://one:9092")
 
 
 @pytest.mark.parametrize(("said", "level"), [("WARN", "warning"), ("Info", "info"), ("verbose", "debug")])

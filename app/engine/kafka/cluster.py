@@ -151,8 +151,8 @@ class Cluster:
         for name in topics:
             if there.get(name) != partitions:
                 raise TopicMismatch(
-                    f"topic {name!r} has {there.get(name, 0)} partitions at {self.options.servers}, and {partitions} are "
-                    "wanted: set PARTITIONS as it was, or use another cluster"
+                    f"topic {name!r} has {there.get(name, 0)} partitions at {self.options.servers}, and {partitions} "
+                    "are wanted: set PARTITIONS as it was, or use another cluster"
                 )
         self._check_policies(topics)
 

@@ -9,7 +9,7 @@ ends that worker's unfinished transaction at once, instead of waiting for its ti
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -28,7 +28,7 @@ LOOKS = 0.5
 """Seconds between two looks at the lag."""
 
 SESSION_MS = 6_000
-"""A worker that says nothing for so long has lost its partitions (classic protocol; else the broker's setting counts)."""
+"""A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
 
 logger = structlog.get_logger("a4co.engine.kafka")
 

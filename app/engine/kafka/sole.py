@@ -79,7 +79,7 @@ class SoleLog:
         consumer.assign(
             [Place(self._cluster.outer(self._topic), partition, self._offsets[partition]) for partition in partitions]
         )
-        # Asked once, for calls of one consumer from two threads wait for each other; it is no member, so this stays true.
+        # Asked once: calls of one consumer from two threads wait for each other. It is no member, so this stays true.
         self._membership = consumer.consumer_group_metadata()
         self._consumer = consumer
 
