@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from app.engine.errors import LogFailed, TopicMismatch
 from app.engine.kafka.options import KafkaOptions
-from app.engine.records import Record, Send
+from app.engine.records import Headers, Record, Send
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Cluster:
             message.timestamp()[1] / 1000,
             message.key(),
             message.value(),
-            tuple(headers) if headers else (),
+            cast(Headers, tuple(headers)) if headers else (),
         )
 
     def produce(self, producer: Producer, send: Send, **options: Any) -> None:
