@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker test test-quick check fmt lock bench chaos clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-quick check fmt lock bench chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,12 @@ demo: venv ## a whole marketplace on this machine; ORDERS=200 ends by itself wit
 
 worker: venv ## the application alone: bridge, agents and web in one process
 	@$(BIN)/a4co worker
+
+kafka: ## one Kafka broker on loopback, for developers (needs Java 17 and Maven); KAFKA_PORT=9092
+	@python3 deploy/kafka/broker.py start --port $(or $(KAFKA_PORT),9092)
+
+kafka-stop: ## end that broker
+	@python3 deploy/kafka/broker.py stop
 
 # ---- prove ---------------------------------------------------------------------------------------------
 
