@@ -6,7 +6,18 @@ from app.settings import Settings
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--log", choices=["embedded"], default="embedded", help="the log that the flow tests run over")
+    parser.addoption(
+        "--log", choices=["embedded", "kafka"], default="embedded", help="the log that the flow tests run over"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests of what only the embedded log has are skipped on another, with the reason that they give."""
+    kind = config.getoption("--log")
+    for item in items:
+        for mark in item.iter_markers("embedded_only"):
+            if kind != "embedded":
+                item.add_marker(pytest.mark.skip(f"not on {kind}: {mark.args[0]}"))
 
 
 @pytest.fixture(scope="session")

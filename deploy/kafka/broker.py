@@ -162,9 +162,9 @@ def main() -> int:
         elif options.action == "stop":
             print("kafka   stopped" if stop(options.dir) else "kafka   was not running")
         else:
-            pid = pid_of(options.dir)
-            print(f"kafka   {'pid ' + str(pid) if pid else 'is not running'}")
-            return 0 if pid else 1
+            running = pid_of(options.dir)
+            print(f"kafka   {'is not running' if running is None else f'pid {running}'}")
+            return int(running is None)
     except BrokerError as error:
         sys.stderr.write(f"kafka: {error}\n")
         return 1

@@ -20,7 +20,6 @@ from app import topics
 from app.domain.dialects import key_of
 from app.domain.messages import Message
 from app.domain.rows import OrderSaga, Stock
-from app.engine.embedded_log import EmbeddedLog
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.lanes import Lane
 from app.engine.partitioner import partition_for
@@ -29,6 +28,7 @@ from app.main import Marketplace
 from app.settings import Settings
 from app.web.stock_lines import StockLine
 from bridge.routes import ROUTES
+from tests.flows.market_log import MarketLog
 from tests.waiting import wait_until
 
 NOW = 1_800_000_000.0
@@ -71,9 +71,11 @@ class MailBox(MailHandler):
 class Market:
     """One running application. Every method that says something waits until the application has dealt with it."""
 
-    def __init__(self, directory: Path, **settings: Any) -> None:
+    def __init__(self, directory: Path, log: MarketLog, **settings: Any) -> None:
         self.now = NOW
         self.directory = directory
+        self.log = log
+        self.log.clock = lambda: self.now
         self.box = MailBox()
         self.failures: list[BaseException] = []
         self.running = False
@@ -83,7 +85,6 @@ class Market:
         self._smtp: asyncio.Server | None = None
         self._smtp_port = 0
         self._settings = settings
-        self._log: EmbeddedLog | None = None
 
     # ---- running ---------------------------------------------------------------------------------------
 
@@ -94,23 +95,23 @@ class Market:
         smtp_url = f"smtp://127.0.0.1:{self._smtp_port}"
         given = {"data_dir": self.directory, "smtp_url": smtp_url, "partitions": 2, **self._settings}
         settings = Settings(**given)
-        self._log = EmbeddedLog(settings.log_path, clock=lambda: self.now)
-        self._log.open()
-        self.application = Marketplace(settings, self._log, clock=lambda: self.now)
+        self.directory.mkdir(exist_ok=True)
+        log = await self.log.open(self.directory)
+        self.application = Marketplace(settings, log, clock=lambda: self.now)
         self.engine = self.application.engine
         self.engine.on_failure = self.failures.append
         await self.engine.open()
         self.away = {lane.name: lane for lane in self.engine.lanes if lane.name in without}
         self.engine.lanes = [lane for lane in self.engine.lanes if lane.name not in without]
         for lane in self.away.values():
-            await lane.reader.start(lane)
+            await self.log.send_away(lane, settings.partitions)
         await self.engine.start()
         self.running = True
 
     async def stop(self) -> None:
         self.running = False
         await self.engine.stop()
-        self.log.close()
+        await self.log.close()
 
     async def restart(self, *, without: Sequence[str] = ()) -> None:
         """Stop and start again; what waits is dealt with when it returns."""
@@ -119,8 +120,8 @@ class Market:
         await self.settle()
 
     async def answers(self, lane: str, key: str) -> None:
-        """A lane that is away deals with the next one record of the key's partition."""
-        partition = partition_for(key.encode(), self.log.partitions("stock-commands"))
+        """A lane that is away deals with the next one record of the key's partition (on the embedded log only)."""
+        partition = partition_for(key.encode(), self.engine.application.partitions)
         away = self.away[lane]
         reader = cast(EmbeddedReader, away.reader)
         everywhere, done, away.batch = reader._places, sum(reader._committed.values()), 1
@@ -144,22 +145,17 @@ class Market:
         if self._smtp is not None:
             self._smtp.close()
 
-    @property
-    def log(self) -> EmbeddedLog:
-        assert self._log is not None
-        return self._log
-
     async def settle(self) -> None:
-        await wait_until(
-            lambda: bool(self.failures) or self.engine.idle(), within=10, what="the application to be idle"
-        )
+        async def settled() -> bool:
+            return bool(self.failures) or await self.log.idle(self.engine)
+
+        await wait_until(settled, within=15, what="the application to be idle")
         assert not self.failures, self.failures
 
     async def later(self, seconds: float) -> None:
-        """Let time pass. The lanes look at their deadlines at once, not at their next poll."""
+        """Let time pass."""
         self.now += seconds
-        for lane in self.engine.lanes:
-            cast(EmbeddedReader, lane.reader)._wakeup.set()
+        self.log.wake(self.engine)
         await self.settle()
 
     # ---- saying ----------------------------------------------------------------------------------------
@@ -171,17 +167,17 @@ class Market:
         value = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         key = key or key_of(subject, value)
         topic = ROUTES[subject].topic
-        await self.log.commit([Send(topic, key.encode(), value, (("a4co-subject", subject.encode()), *headers))])
+        await self.log.append([Send(topic, key.encode(), value, (("a4co-subject", subject.encode()), *headers))])
         await self.settle()
 
     async def tell(self, *messages: Message) -> None:
         """Messages of our own agents arrive, in one go."""
-        await self.log.commit([send for message in messages for send in topics.sends_of(message)])
+        await self.log.append([send for message in messages for send in topics.sends_of(message)])
         await self.settle()
 
     async def again(self, topic: str, record: Record) -> None:
         """A record is in a topic once more."""
-        await self.log.commit([Send(topic, record.key, record.value, record.headers)])
+        await self.log.append([Send(topic, record.key, record.value, record.headers)])
         await self.settle()
 
     async def say(
@@ -333,11 +329,7 @@ class Market:
 
     def records(self, topic: str) -> list[Record]:
         """Everything in a topic, partition by partition."""
-        return [
-            record
-            for partition in range(self.log.partitions(topic))
-            for record in self.log.read(topic, partition, 0, 1_000_000)
-        ]
+        return self.log.records(topic)
 
     def said(self, subject: str = "", *, about: str = "") -> list[tuple[str, dict[str, Any]]]:
         """(subject, payload) of what was said on NATS: all, or on one subject, or about one order or product."""

@@ -89,7 +89,7 @@ async def test_the_neighbours_of_poison_are_undisturbed(shop: Market) -> None:
     subject = (("a4co-subject", b"payment.succeeded"),)
     bad = Send("payments", b"order-1", b"rubbish", subject)
     good = [Send("payments", order.encode(), payload, subject) for order, payload in payments.items()]
-    await shop.log.commit([bad, good[0], bad, good[1], bad])
+    await shop.log.append([bad, good[0], bad, good[1], bad])
     await shop.settle()
     assert (shop.saga("order-1").state, shop.saga("order-2").state) == ("completed", "completed")
     assert shop.shelf("aceite") == (45, 0, 45)
@@ -99,7 +99,7 @@ async def test_the_neighbours_of_poison_are_undisturbed(shop: Market) -> None:
 
 async def test_a_thousand_poisoned_messages_hold_nobody_up(shop: Market) -> None:
     subject = (("a4co-subject", b"payment.succeeded"),)
-    await shop.log.commit([Send("payments", b"order-1", b"rubbish %d" % number, subject) for number in range(1000)])
+    await shop.log.append([Send("payments", b"order-1", b"rubbish %d" % number, subject) for number in range(1000)])
     await shop.paid("order-1")
     assert shop.saga("order-1").state == "completed"
     assert len(shop.dead_letters()) == 1000
@@ -117,7 +117,7 @@ async def test_poison_about_stock_is_kept_and_the_shelf_stays(shop: Market) -> N
 @pytest.mark.parametrize("topic", ["stock-commands", "saga-replies", "timers"])
 async def test_poison_in_an_internal_topic_is_kept_and_told_to_nobody(shop: Market, topic: str) -> None:
     said = shop.said()
-    await shop.log.commit([Send(topic, b"order-1", b"rubbish"), Send(topic, b"order-1", b'{"type":"Unheard"}')])
+    await shop.log.append([Send(topic, b"order-1", b"rubbish"), Send(topic, b"order-1", b'{"type":"Unheard"}')])
     await shop.settle()
     assert [letter["a4co-topic"] for letter in shop.dead_letters()] == [topic, topic]
     assert shop.said() == said
@@ -126,7 +126,7 @@ async def test_poison_in_an_internal_topic_is_kept_and_told_to_nobody(shop: Mark
 
 
 async def test_poison_among_the_mails_is_kept_and_the_next_mail_goes_out(shop: Market) -> None:
-    await shop.log.commit([Send("mails", b"order-1", b"rubbish")])
+    await shop.log.append([Send("mails", b"order-1", b"rubbish")])
     await shop.paid("order-1")
     assert shop.saga("order-1").state == "completed"
     assert [letter["a4co-topic"] for letter in shop.dead_letters()] == ["mails"]
@@ -143,7 +143,7 @@ async def test_a_dead_letter_survives_a_restart_and_is_not_made_again(shop: Mark
 async def test_what_other_services_could_not_use_is_no_news_for_us(shop: Market) -> None:
     rows = shop.rows()
     headers = (("a4co-subject", b"payment.succeeded.dlq"),)
-    await shop.log.commit([Send("payments", b"order-1", b"rubbish", headers)])
+    await shop.log.append([Send("payments", b"order-1", b"rubbish", headers)])
     await shop.settle()
     assert (shop.rows(), shop.dead_letters()) == (rows, [])
 

@@ -28,6 +28,7 @@ async def test_an_order_is_reserved_paid_confirmed_and_its_customer_told(market:
 # ---- whole or not at all --------------------------------------------------------------------------------
 
 
+@pytest.mark.embedded_only("a lane is stepped record by record")
 async def test_an_order_of_several_products_is_announced_once_all_of_them_are_held(market: Market) -> None:
     await market.stock_is(aceite=50, queso=25, miel=3)
     await market.restart(without=[STOCK])
@@ -69,6 +70,7 @@ async def test_one_refusal_releases_the_others_and_nothing_is_announced_as_reser
     assert mail["Subject"] == "Orden #order-1 cancelada"
 
 
+@pytest.mark.embedded_only("a lane is stepped record by record")
 async def test_a_refusal_takes_back_what_was_held_before_it_and_what_is_held_after_it(market: Market) -> None:
     await market.stock_is(aceite=50, jamon=1, queso=25)
     await market.restart(without=[STOCK])
