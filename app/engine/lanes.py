@@ -136,13 +136,16 @@ class Lane:
             self._spent += time.perf_counter() - started
         # Nothing more waits: who came so far is not kept waiting for others.
         if self._since is not None and (len(records) < self.batch or self._due()):
-            try:
-                await self.commit()
-            except CommitAborted as error:
-                logger.warning("commit aborted, the records are taken again", lane=self.name, cause=str(error))
-                await self.reader.rollback()
-                self._forget()
+            await self._commit_or_roll_back()
             await asyncio.sleep(0)
+
+    async def _commit_or_roll_back(self) -> None:
+        try:
+            await self.commit()
+        except CommitAborted as error:
+            logger.warning("commit aborted, the records are taken again", lane=self.name, cause=str(error))
+            await self.reader.rollback()
+            self._forget()
 
     def _due(self) -> bool:
         """Whether the transaction is full, or has waited long enough."""
@@ -179,7 +182,7 @@ class Lane:
             self._forget()
             await self.reader.rollback()
         else:
-            await self.commit()
+            await self._commit_or_roll_back()
 
     def _before(self) -> None:
         """What is to be done before each batch."""

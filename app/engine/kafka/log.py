@@ -101,6 +101,8 @@ class KafkaLog:
         except KafkaException as error:
             if why(error).txn_requires_abort():
                 producer.abort_transaction(COMMIT)
+            else:
+                self._producer = None  # the next commit begins anew
             raise LogFailed(f"Kafka: {why(error).str()}") from error
 
     async def synced(self, commit: int | None = None) -> None:
@@ -115,12 +117,16 @@ class KafkaLog:
     # ---- changelogs (on threads) -----------------------------------------------------------------------
 
     def span(self, topic: str, partition: int) -> tuple[int, int]:
-        """The partition's first offset and its end."""
+        """The partition's first offset and its end, behind transactions that are not over yet."""
         low, high = self._scanner().get_watermark_offsets(Place(self.cluster.outer(topic), partition), timeout=REQUEST)
         return low, high
 
     def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
-        """The committed records from `offset` to the end."""
+        """The committed records from `offset` to the end, once every transaction before it is over.
+
+        Whoever commits is told before each partition knows of it; a former owner's last rows would be missed.
+        """
+        end = self.span(topic, partition)[1]
         consumer = Consumer(self.cluster.consumer(**{"group.id": self.cluster.outer(f"{self._application}.replay")}))
         try:
             consumer.assign([Place(self.cluster.outer(topic), partition, offset)])
@@ -132,7 +138,7 @@ class KafkaLog:
                     if error is None:
                         records.append(self.cluster.record(message))
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                        reached = True
+                        reached = (message.offset() or 0) >= end
                     elif not error.retriable():
                         raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {error.str()}")
                 if records:
@@ -146,7 +152,8 @@ class KafkaLog:
         """A consumer of the calling thread, for questions."""
         consumer: Consumer | None = getattr(self._local, "consumer", None)
         if consumer is None:
+            group = self.cluster.outer(f"{self._application}.replay")
             consumer = self._local.consumer = Consumer(
-                self.cluster.consumer(**{"group.id": self.cluster.outer(f"{self._application}.replay")})
+                self.cluster.consumer(**{"group.id": group, "isolation.level": "read_uncommitted"})
             )
         return consumer

@@ -2,13 +2,15 @@
 
 It decides when partitions are ours. One transaction holds outputs, changelog records and offsets; the offsets are sent
 with the group's metadata, so that a worker which lost its partitions can't commit any more (KIP-447). With each offset
-goes the transactional id of who committed it: whoever takes a partition over from a worker that did not give it back
-ends that worker's unfinished transaction at once, instead of waiting for its timeout.
+goes the transactional id of who committed it, which is another one for every start of a process: whoever takes a
+partition over from a worker that did not give it back ends that worker's unfinished transaction at once, instead of
+waiting for its timeout, and never the one of its successor.
 """
 
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +32,9 @@ LOOKS = 0.5
 SESSION_MS = 6_000
 """A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
 
+AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}  # noqa: SLF001 - librdkafka's own names
+"""No broker answers: the client goes on trying. Who has something to commit ends when that takes too long."""
+
 logger = structlog.get_logger("a4co.engine.kafka")
 
 
@@ -43,7 +48,8 @@ class KafkaReader:
         self._cluster = cluster
         self._group = group
         self._topics = list(topics)
-        self._id = f"{group}.{options.worker}"
+        self._name = f"{group}.{options.worker}"
+        self._id = ""
         self._incremental = options.group_protocol == "consumer"
         self._owner: Owner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -60,21 +66,23 @@ class KafkaReader:
         self._committed: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._reached: dict[TopicPartition, int] = {}
-        self._failure: BaseException | None = None
+        self._gone: set[int] = set()
+        self._rewinding = False
+        self._unstaged: KafkaException | None = None
+        self._failure: Exception | None = None
 
     # ---- membership ------------------------------------------------------------------------------------
 
     async def start(self, owner: Owner) -> None:
         """Join the group. Partitions come while `take` is called."""
         self._owner, self._loop = owner, asyncio.get_running_loop()
-        settings: dict[str, Any] = {"group.id": self._cluster.outer(self._group), "client.id": self._id}
+        settings: dict[str, Any] = {"group.id": self._cluster.outer(self._group), "client.id": self._name}
         if self._incremental:
             settings |= {"group.protocol": "consumer", "group.remote.assignor": "range"}
         else:
             settings |= {"partition.assignment.strategy": "range", "session.timeout.ms": SESSION_MS}
         self._consumer = Consumer(self._cluster.consumer(**settings))
-        self._producer = Producer(self._cluster.producer(self._id))
-        await self._cluster.call(self._producer.init_transactions, COMMIT)
+        await self._cluster.call(self._begin_producing)
         self._consumer.subscribe(
             [self._cluster.outer(topic) for topic in self._topics],
             on_assign=self._on_assign,
@@ -82,43 +90,62 @@ class KafkaReader:
             on_lost=self._on_lost,
         )
 
+    def _begin_producing(self) -> None:
+        self._id = f"{self._name}.{uuid.uuid4().hex[:12]}"
+        producer = Producer(self._cluster.producer(self._id))
+        try:
+            producer.init_transactions(COMMIT)
+        except KafkaException as error:
+            raise LogFailed(f"Kafka: no transactions for {self._id}: {why(error).str()}") from error
+        self._producer = producer
+
     def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
         if not places:
             return
         (consumer.incremental_assign if self._incremental else consumer.assign)(places)
         consumer.pause(places)
-        former: dict[int, set[str]] = {place.partition: set() for place in places}
-        for place in consumer.committed(places, timeout=COMMIT):
-            at = TopicPartition(self._inner(place.topic), place.partition)
-            self._committed[at] = max(0, place.offset)
-            if place.metadata and place.metadata != self._id:
-                former[place.partition].add(place.metadata)
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._begin_giving(former), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._begin_giving({place.partition for place in places}), self._loop).result()
 
-    async def _begin_giving(self, former: Mapping[int, set[str]]) -> None:
-        for partition, ids in former.items():
-            self._giving[partition] = asyncio.get_running_loop().create_task(self._give(partition, ids))
+    async def _begin_giving(self, partitions: set[int]) -> None:
+        for partition in partitions:
+            self._giving[partition] = asyncio.get_running_loop().create_task(self._give(partition))
 
-    async def _give(self, partition: int, former: set[str]) -> None:
+    async def _give(self, partition: int) -> None:
         assert self._owner is not None
         try:
-            await self._cluster.call(self._fence, former)
+            committed = await self._cluster.call(self._take_over, partition)
             await self._owner.given([partition])
+            self._committed |= committed
             self._ours.add(partition)
             self._waiting += [Place(self._cluster.outer(topic), partition) for topic in self._topics]
-        except BaseException as error:
-            self._failure = error  # `take` raises it
-            raise
+        except Exception as error:  # noqa: BLE001 - `take` raises it
+            self._failure = error
         finally:
             self._giving.pop(partition, None)
 
-    def _fence(self, former: set[str]) -> None:
-        """End the transactions of those who committed last and did not give their partitions back."""
-        for transactional_id in former:
-            logger.info("ending the transaction of a worker that is gone", worker=transactional_id)
-            Producer(self._cluster.producer(transactional_id)).init_transactions(COMMIT)
+    def _take_over(self, partition: int) -> dict[TopicPartition, int]:
+        """End the transaction of whoever had the partition and did not give it back; then what is committed is sure.
+
+        Asked by a consumer that is no member: the polling thread goes on with the partitions that stay.
+        """
+        places = [Place(self._cluster.outer(topic), partition) for topic in self._topics]
+        group = {"group.id": self._cluster.outer(self._group)}
+        try:
+            # Without waiting for transactions that are not decided, which are those that are to be ended.
+            asking = Consumer(self._cluster.consumer(**group, **{"isolation.level": "read_uncommitted"}))
+            former = {place.metadata for place in asking.committed(places, timeout=COMMIT) if place.metadata}
+            asking.close()
+            for transactional_id in former - {self._id}:
+                logger.info("ending the transaction of a worker that is gone", worker=transactional_id)
+                Producer(self._cluster.producer(transactional_id)).init_transactions(COMMIT)
+            asking = Consumer(self._cluster.consumer(**group))
+            committed = asking.committed(places, timeout=COMMIT)
+            asking.close()
+        except KafkaException as error:
+            raise LogFailed(f"Kafka: {self._group}, partition {partition}: {why(error).str()}") from error
+        return {TopicPartition(self._inner(place.topic), partition): max(0, place.offset) for place in committed}
 
     def _on_revoke(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread, which waits until the owner has finished."""
@@ -156,10 +183,13 @@ class KafkaReader:
         if leaving:
             await self._owner.taken(leaving, lost=lost)
         self._ours -= partitions
+        self._gone |= partitions
         places = [place for place in self._committed if place.partition in partitions]
         if leaving and not lost:
-            with contextlib.suppress(CommitAborted):
+            try:
                 await self._cluster.call(self._commit, {place: self._committed[place] for place in places}, "")
+            except CommitAborted:
+                await self.rollback()
         for place in places:
             self._committed.pop(place, None)
             self._reached.pop(place, None)
@@ -186,6 +216,9 @@ class KafkaReader:
         if self._waiting:  # here, for a call from another thread would wait for a rebalance that waits for that thread
             waiting, self._waiting = self._waiting, []
             self._consumer.resume([place for place in waiting if place.partition in self._ours])
+        if self._rewinding:
+            self._rewind()
+        self._gone.clear()
         self._look()
         first = self._consumer.poll(max(wait, 0.001))
         if first is None:
@@ -198,23 +231,28 @@ class KafkaReader:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
                 place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
                 self._reached[place] = message.offset() or 0
-            elif error.fatal() or not error.retriable():
+            elif error.fatal() or not (error.retriable() or error.code() in AWAY):
                 raise LogFailed(f"Kafka: {error.str()}")
-        return records
+        if self._rewinding:  # partitions were lost meanwhile, and the others' records are taken again
+            return []
+        return [record for record in records if record.partition not in self._gone] if self._gone else records
 
     # ---- committing ------------------------------------------------------------------------------------
 
     def stage(self, sends: Sequence[Send]) -> None:
         """Hand the messages to the producer: they travel while the lane works on."""
-        if not sends:
+        if not sends or self._unstaged is not None:
             return
-        self._begin()
         assert self._producer is not None
-        for send in sends:
-            if send.partition is None:
-                self._cluster.produce(self._producer, send)
-            else:  # a changelog record: its offset is what the store will stand for
-                self._cluster.produce(self._producer, send, on_delivery=self._delivered)
+        try:
+            self._begin()
+            for send in sends:
+                if send.partition is None:
+                    self._cluster.produce(self._producer, send)
+                else:  # a changelog record: its offset is what the store will stand for
+                    self._cluster.produce(self._producer, send, on_delivery=self._delivered)
+        except KafkaException as error:
+            self._unstaged = error  # `commit` raises it
 
     def _begin(self) -> None:
         if not self._in_transaction:
@@ -232,9 +270,11 @@ class KafkaReader:
 
         Raises:
             CommitAborted: it was not committed, and can be done again.
-            LogFailed: another worker has taken this one's place.
+            LogFailed: whether it was committed is not known.
         """
-        await self._cluster.call(self._commit, dict(offsets), self._id)
+        # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
+        sent = dict(offsets) or {place: at for place, at in self._committed.items() if place.partition in self._ours}
+        await self._cluster.call(self._commit, sent, self._id)
         self._committed.update(offsets)
         ends, self._ends = self._ends, {}
         return ends
@@ -243,33 +283,46 @@ class KafkaReader:
         producer, consumer = self._producer, self._consumer
         assert producer is not None
         assert consumer is not None
-        self._begin()
         outer = self._cluster.outer
         places = [Place(outer(topic), partition, offset, metadata) for (topic, partition), offset in offsets.items()]
+        decided = False
         try:
+            if self._unstaged is not None:
+                raise self._unstaged
+            self._begin()
             if places:
                 membership = self._membership or consumer.consumer_group_metadata()
                 producer.send_offsets_to_transaction(places, membership, COMMIT)
             producer.flush(COMMIT)  # serves the delivery reports
+            decided = True
             until_done(lambda: producer.commit_transaction(COMMIT))
         except KafkaException as error:
             reason = why(error)
-            if reason.txn_requires_abort():
+            if reason.txn_requires_abort() or (reason.fatal() and not decided):
                 raise CommitAborted(reason.str()) from error
             raise LogFailed(f"Kafka: the transaction of {self._id} failed: {reason.str()}") from error
         self._in_transaction = False
 
     async def rollback(self) -> None:
         """Abort, and go back to what is committed."""
-        await self._cluster.call(self._rollback)
+        await self._cluster.call(self._abort)
+        self._ends, self._unstaged = {}, None
+        self._rewinding = True  # by the polling thread, for which another thread would wait
 
-    def _rollback(self) -> None:
+    def _abort(self) -> None:
         assert self._producer is not None
-        assert self._consumer is not None
-        if self._in_transaction:
+        if not self._in_transaction and self._unstaged is None:
+            return
+        try:
             self._producer.abort_transaction(COMMIT)
-            self._in_transaction = False
-        self._ends = {}
+        except KafkaException as error:  # another worker has ended it, or the broker: its time was over
+            logger.warning("beginning anew with another transactional id", id=self._id, cause=why(error).str())
+            self._begin_producing()
+        self._in_transaction = False
+
+    def _rewind(self) -> None:
+        assert self._consumer is not None
+        self._rewinding = False
         for (topic, partition), offset in self._committed.items():
             if partition in self._ours:
                 with contextlib.suppress(KafkaException):  # it is being taken away
@@ -302,7 +355,10 @@ class KafkaReader:
         if self._polling is not None:
             await asyncio.wait([self._polling])
         with contextlib.suppress(LogFailed):
-            await self._taken({place.partition for place in self._committed} | self._ours, lost=False)
+            await self._taken(self._ours | self._giving.keys(), lost=False)
+        if self._in_transaction:
+            with contextlib.suppress(LogFailed):
+                await self.rollback()
         self._stopping = True
         await self._cluster.call(consumer.close)
         self._consumer = None

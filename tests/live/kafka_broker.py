@@ -1,0 +1,71 @@
+"""One real Kafka broker for the whole test run, on a free loopback port, with data of its own and shared jars."""
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.live.nats_server import free_ports
+from tests.waiting import need_live
+
+ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "deploy" / "kafka" / "broker.py"
+JARS = ROOT / "data" / "kafka" / "libs"
+"""Fetched once by Maven; every broker on this machine shares them."""
+
+
+class KafkaBroker:
+    """A broker in `folder`, started when made. `servers` is host:port, `url` the same as a KAFKA_URL."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "libs").symlink_to(_jars())
+        self.servers = f"127.0.0.1:{(port := free_ports(1)[0])}"
+        self.url = f"kafka://{self.servers}"
+        self._folder = folder
+        started = self._command("start", "--port", str(port))
+        assert started.returncode == 0, f"no Kafka broker: {started.stderr}{self.output()}"
+
+    def stop(self) -> None:
+        """End it by its pid; prints what it said when it had died by itself before."""
+        if self._command("status").returncode:
+            print(f"Kafka had died:\n{self.output()}")
+        self._command("stop")
+
+    def output(self, longest: int = 6_000) -> str:
+        """The end of what the broker has written."""
+        path = self._folder / "broker.log"
+        return path.read_text(errors="replace")[-longest:] if path.exists() else ""
+
+    def _command(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, SCRIPT, *arguments, "--dir", self._folder], check=False, capture_output=True, text=True
+        )
+
+
+def _jars() -> Path:
+    """The folder of the jars, filled."""
+    if shutil.which("java") is None:
+        need_live("there is no Java to run Kafka")
+    if not any(JARS.glob("kafka_*.jar")):
+        if shutil.which("mvn") is None:
+            need_live("there is no Maven to fetch Kafka's jars")
+        JARS.parent.mkdir(parents=True, exist_ok=True)
+        fetched = subprocess.run(
+            ["mvn", "-q", "-B", "-f", SCRIPT.with_name("pom.xml"), "dependency:copy-dependencies",
+             f"-DoutputDirectory={JARS}"], check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        if fetched.returncode:
+            need_live(f"Maven can't fetch Kafka's jars: {fetched.stdout[-1000:]}{fetched.stderr[-1000:]}")
+    return JARS.resolve()
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[KafkaBroker]:
+    """The run's broker; each test has its own prefix on it."""
+    broker = KafkaBroker(tmp_path_factory.mktemp("kafka"))
+    yield broker
+    broker.stop()

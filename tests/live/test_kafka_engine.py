@@ -1,0 +1,249 @@
+"""The engine on a real Kafka broker: exactly once whatever happens to its processes, and what it says when it can't."""
+
+import asyncio
+import random
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from tests.live.counting import (
+    PARTITIONS,
+    CountingProcess,
+    Load,
+    differences,
+    newest,
+    pauses,
+    read,
+    settled,
+    stored,
+)
+from tests.live.kafka_broker import KafkaBroker
+from tests.waiting import wait_until
+
+pytestmark = [pytest.mark.live, pytest.mark.slow]
+
+Make = Callable[..., CountingProcess]
+
+
+@pytest.fixture
+def prefix() -> str:
+    """Before the names of this test's topics and groups."""
+    return f"test-{uuid.uuid4().hex[:8]}."
+
+
+@pytest_asyncio.fixture
+async def worker(kafka_broker: KafkaBroker, prefix: str, tmp_path: Path) -> AsyncIterator[Make]:
+    """Makes and starts workers by name."""
+    made: list[CountingProcess] = []
+
+    def make(name: str, *options: str) -> CountingProcess:
+        made.append(CountingProcess(kafka_broker.servers, prefix, tmp_path, name, *options))
+        return made[-1].start()
+
+    yield make
+    for process in made:
+        process.close()
+
+
+@pytest.fixture
+def load(kafka_broker: KafkaBroker, prefix: str) -> Load:
+    return Load(kafka_broker.servers, prefix, rate=2_000)
+
+
+async def owns(worker: CountingProcess, partitions: int, within: float = 20) -> float:
+    """Seconds until the worker has so many partitions, up to date."""
+    began = time.monotonic()
+
+    def there() -> bool:
+        assert worker.running, worker.output()
+        return bool(worker.said("owned")) and len(worker.said("owned")[-1]["partitions"]) == partitions
+
+    await wait_until(there, within=within, every=0.05, what=f"{worker.name} has not {partitions} partitions")
+    return time.monotonic() - began
+
+
+def identity(broker: KafkaBroker) -> str:
+    return str(AdminClient({"bootstrap.servers": broker.servers}).list_topics(timeout=10).cluster_id)
+
+
+# ---- killed -----------------------------------------------------------------------------------------------
+
+
+async def test_a_worker_killed_again_and_again_counts_each_number_once(
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+) -> None:
+    process = worker("one")
+    await owns(process, PARTITIONS)
+    async with load:
+        for wiped in (False, True):
+            await asyncio.sleep(random.uniform(0.3, 0.8))
+            process.kill()
+            if wiped:
+                shutil.rmtree(process.tables)
+            process.start()
+            await owns(process, PARTITIONS)
+    rows = await settled(load, process)
+    process.stop()
+    assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
+    assert stored(process.tables, identity(kafka_broker)) == rows
+
+
+async def test_a_killed_worker_is_replaced_within_ten_seconds(
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+) -> None:
+    stays, dies = worker("stays"), worker("dies")
+    async with load:
+        await owns(stays, PARTITIONS // 2)
+        await owns(dies, PARTITIONS // 2)
+        await asyncio.sleep(1)
+        dies.kill()
+        killed = time.time()
+        seconds = await owns(stays, PARTITIONS)
+        await asyncio.sleep(1)
+    rows = await settled(load, stays)
+    stopped = pauses([stays, dies], killed - 1, killed + seconds)
+    print(f"taken over after {seconds:.1f} s; seconds that each partition stood still: {stopped}")
+    assert seconds < 10
+    assert sorted(stopped.values())[PARTITIONS // 2 - 1] < 1.5, "partitions that stayed stood still"
+    assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
+
+
+# ---- come and go ------------------------------------------------------------------------------------------
+
+
+async def test_workers_that_come_and_go_under_load_lose_and_repeat_nothing(
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+) -> None:
+    first = worker("first")
+    await owns(first, PARTITIONS)
+    async with load:
+        await asyncio.sleep(0.5)
+        began = time.time()
+        second = worker("second")
+        await owns(second, 2)
+        await asyncio.sleep(1)
+        third = worker("third")
+        await owns(third, 1)
+        await asyncio.sleep(1)
+        second.stop()
+        await owns(third, 2)
+        third.stop()
+        await owns(first, PARTITIONS)
+        await asyncio.sleep(0.5)
+        stopped = pauses([first, second, third], began, time.time())
+    rows = await settled(load, first)
+    print(f"seconds that each partition stood still at most: {stopped}")
+    assert max(stopped.values()) < 3
+    assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
+
+
+async def test_a_worker_that_was_stopped_and_goes_on_changes_nothing(
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+) -> None:
+    zombie, other = worker("zombie"), worker("other")
+    await owns(zombie, 2)
+    await owns(other, 2)
+    async with load:
+        await asyncio.sleep(1)
+        zombie.send(signal.SIGSTOP)
+        await owns(other, PARTITIONS)
+        await asyncio.sleep(6)
+        zombie.send(signal.SIGCONT)
+
+        def rejoined_or_ended() -> bool:
+            return not zombie.running or len(zombie.said("owned")[-1]["partitions"]) == 2
+
+        await wait_until(rejoined_or_ended, within=30)
+        await asyncio.sleep(1)
+    print(f"the zombie {'goes on' if zombie.running else 'has ended'}: {zombie.output()[-600:]}")
+    rows = await settled(load, other, *([zombie] if zombie.running else []))
+    assert "Traceback" not in zombie.output()
+    assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
+
+
+# ---- transactions -----------------------------------------------------------------------------------------
+
+
+async def test_a_transaction_that_lasts_too_long_is_rolled_back_and_done_again(
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+) -> None:
+    """The broker gives it up after a second; the rule takes four for one record."""
+    slow = worker("slow", "0.5", "1", "4")
+    await owns(slow, PARTITIONS)
+    load.say(5_000)
+    await settled(load, slow)
+    load._producer.produce(f"{prefix}numbers", "pause", "key-slow")
+    async with load:
+        await asyncio.sleep(6)
+    rows = await settled(load, slow, more=1)
+    assert "taken again" in slow.output()
+    assert {key: row for key, row in rows.items() if key != "key-slow"} == load.model
+    assert rows == newest(kafka_broker.servers, prefix)
+
+
+# ---- topics -----------------------------------------------------------------------------------------------
+
+
+async def test_a_changelog_that_was_cut_or_made_anew_is_what_the_table_becomes(
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+) -> None:
+    process = worker("one")
+    await owns(process, PARTITIONS)
+    load.say(4_000)
+    rows = await settled(load, process)
+    process.stop()
+    admin = AdminClient({"bootstrap.servers": kafka_broker.servers})
+    topic = f"{prefix}counts-changelog"
+    ends = [part[-1].offset() or 0 for part in read(kafka_broker.servers, topic)]
+
+    # Cut: the store is at the end and keeps what it has.
+    places = [Place(topic, partition, end) for partition, end in enumerate(ends)]
+    for future in admin.delete_records(places).values():
+        future.result(10)
+    process.start()
+    await owns(process, PARTITIONS)
+    assert (await process.table())["rows"] == rows
+    process.stop()
+
+    # Cut, and the store is gone: what is left is what there is, and no hang.
+    shutil.rmtree(process.tables)
+    process.start()
+    await owns(process, PARTITIONS)
+    left = newest(kafka_broker.servers, prefix)
+    assert (await process.table())["rows"] == left
+    assert 0 < len(left) < len(rows)
+    process.stop()
+
+    # Made anew: the store is ahead of it.
+    admin.delete_topics([topic])[topic].result(10)
+    await wait_until(lambda: topic not in admin.list_topics(timeout=5).topics)
+    process.start()
+    await owns(process, PARTITIONS)
+    assert (await process.table())["rows"] == {}
+    assert process.output().count("store rebuilt") >= PARTITIONS
+
+
+async def test_a_topic_with_other_partitions_is_named(kafka_broker: KafkaBroker, prefix: str, worker: Make) -> None:
+    admin = AdminClient({"bootstrap.servers": kafka_broker.servers})
+    for future in admin.create_topics([NewTopic(f"{prefix}numbers", PARTITIONS + 1, 1)]).values():
+        future.result(10)
+    process = worker("one")
+    assert process.wait() == 1
+    [failed] = process.said("failed")
+    assert failed["cause"].startswith("TopicMismatch: topic 'numbers' has 5 partitions")
+
+
+async def test_no_broker_is_one_clear_line(prefix: str, tmp_path: Path) -> None:
+    process = CountingProcess("127.0.0.1:1", prefix, tmp_path, "one").start()
+    assert await asyncio.to_thread(process.wait) == 1
+    [failed] = process.said("failed")
+    assert failed["cause"].startswith("LogFailed: no Kafka at 127.0.0.1:1")
+    assert process.output().splitlines()[:-1] == []
