@@ -81,7 +81,7 @@ def start(directory: Path, port: int, heap: str = "1g") -> int:
     libs = jars(directory)
     data = directory / "log"
     config = directory / "server.properties"
-    controller = port + 1 if port else free_port()
+    controller = free_port(port + 1)
     config.write_text(CONFIG.format(port=port, controller=controller, data=data.absolute()), "utf-8")
     classpath = f"{libs.absolute()}/*"
     if not (data / "meta.properties").exists():
@@ -140,10 +140,13 @@ def pid_of(directory: Path) -> int | None:
     return pid if b"kafka.Kafka" in command and state and state[1] != "Z" else None
 
 
-def free_port() -> int:
-    """A port that nobody listens on."""
+def free_port(preferred: int) -> int:
+    """This port of loopback, or another one where it is in use."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        try:
+            probe.bind(("127.0.0.1", preferred))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
@@ -152,7 +155,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("action", choices=["start", "stop", "status"])
     parser.add_argument("--dir", type=Path, default=Path("data/kafka"), help="data, jars and pid (data/kafka)")
-    parser.add_argument("--port", type=int, default=9092, help="port on loopback (9092; the controller has the next)")
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=9092,
+        help="port on loopback (9092; the controller has the next, or any that is free)",
+    )
     options = parser.parse_args()
     options.dir.mkdir(parents=True, exist_ok=True)
     try:
