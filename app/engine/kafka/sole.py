@@ -24,6 +24,10 @@ from app.engine.records import Record, Send, TopicPartition
 AHEAD = 5_000
 """Records of a partition that are kept at most, read and not yet committed."""
 
+READS, WRITES = "reads", "writes"
+WAYS = (READS, WRITES)
+"""Commits with offsets and commits without are two rows of transactions: neither waits for the other."""
+
 logger = structlog.get_logger("a4co.engine.kafka")
 
 
@@ -36,7 +40,7 @@ class SoleLog:
         self._name = name
         self._topic = topic
         self._group = group
-        self._producer: Producer | None = None
+        self._producers: dict[str, Producer] = {}
         self._consumer: Consumer | None = None
         self._membership: object = None
         self._notes: dict[str, bytes] = {}
@@ -45,7 +49,7 @@ class SoleLog:
         self._ends: list[int] = []
         self._caught_up: set[int] = set()
         self._ready = asyncio.Event()
-        self._committing = asyncio.Lock()
+        self._committing = {way: asyncio.Lock() for way in WAYS}
         self._watchers: list[asyncio.Event] = []
         self._stop = threading.Event()
         self._thread: asyncio.Future[None] | None = None
@@ -53,9 +57,10 @@ class SoleLog:
 
     async def open(self) -> None:
         """Fence whoever had the lease before, and learn notes and offsets. Raises LogFailed."""
-        producer = Producer(self._cluster.producer(self._name))
-        await self._cluster.call(producer.init_transactions, COMMIT)
-        self._producer = producer
+        for way in WAYS:
+            producer = Producer(self._cluster.producer(f"{self._name}.{way}"))
+            await self._cluster.call(producer.init_transactions, COMMIT)
+            self._producers[way] = producer
         self._notes = await self._cluster.call(self._read_notes)
         await self._cluster.call(self._begin_reading)
         self._thread = asyncio.ensure_future(self._cluster.call(self._read_on, asyncio.get_running_loop()))
@@ -93,7 +98,8 @@ class SoleLog:
                     self._stop.wait(0.01)
                     continue
                 records: list[Record] = []
-                for message in consumer.consume(1_000, timeout=0.05):
+                first = consumer.poll(0.05)  # `consume` would wait for more, although something has come
+                for message in (first, *consumer.consume(1_000, timeout=0)) if first is not None else ():
                     error = message.error()
                     if error is None:
                         records.append(self._cluster.record(message))
@@ -168,8 +174,9 @@ class SoleLog:
         """Append, set offsets and notes: one transaction. Raises LogFailed, also when another worker has the lease."""
         del group
         noted = [Send(NOTES, name.encode(), value, (), None, 0) for name, value in (notes or {}).items()]
-        async with self._committing:
-            await self._cluster.call(self._commit, [*sends, *noted], dict(offsets or {}))
+        way = READS if offsets else WRITES
+        async with self._committing[way]:
+            await self._cluster.call(self._commit, self._producers[way], [*sends, *noted], dict(offsets or {}))
         self._notes.update(notes or {})
         for (_, partition), offset in (offsets or {}).items():
             self._offsets[partition] = offset
@@ -177,9 +184,7 @@ class SoleLog:
             del records[: bisect.bisect_left(records, offset, key=lambda record: record.offset)]
         return 0
 
-    def _commit(self, sends: Sequence[Send], offsets: Mapping[TopicPartition, int]) -> None:
-        producer = self._producer
-        assert producer is not None
+    def _commit(self, producer: Producer, sends: Sequence[Send], offsets: Mapping[TopicPartition, int]) -> None:
         try:
             producer.begin_transaction()
             for send in sends:
