@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from app.engine.errors import PartitionElsewhere
 from app.web.answers import PROBLEM_JSON, Answer, json_answer
 from app.web.security import HEADERS
 
@@ -85,6 +86,7 @@ def install_problems(api: FastAPI) -> None:
     api.add_exception_handler(ProblemError, _raised)
     api.add_exception_handler(HTTPException, _http)
     api.add_exception_handler(RequestValidationError, _invalid)
+    api.add_exception_handler(PartitionElsewhere, _elsewhere)
     api.add_exception_handler(Exception, _internal)
 
 
@@ -109,6 +111,12 @@ async def _raised(request: Request, error: Exception) -> Response:
         return _answer(request, error.kind, error.detail, headers, ready=False, reasons=error.reasons)
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for it
     return _answer(request, error.kind, error.detail, errors=error.errors or msgspec.UNSET)
+
+
+async def _elsewhere(request: Request, error: Exception) -> Response:
+    """The key is another worker's, or moves: not known here, which is another thing than not there."""
+    headers = {"retry-after": RETRY_AFTER}
+    return _answer(request, "not-ready", f"{error}.", headers, ready=False, reasons={"partition": str(error)})
 
 
 async def _http(request: Request, error: Exception) -> Response:

@@ -11,6 +11,7 @@ import pytest
 
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
+from app.engine.errors import PartitionElsewhere
 from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.api import create_api
@@ -655,3 +656,16 @@ async def test_an_event_counts_under_the_type_that_its_subject_has(web: httpx.As
     text = (await web.get("/metrics")).text
     assert 'events_published_total{eventType="OrderConfirmedEvent",subject="order.confirmed"} 1.0' in text
     assert 'events_published_total{eventType="payment.requested.v1",subject="payment.requested.v1"} 1.0' in text
+
+
+async def test_a_key_whose_partition_is_elsewhere_is_asked_again_later_and_never_unknown(
+    web: httpx.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def elsewhere(_key: str) -> Stock | None:
+        raise PartitionElsewhere("partition 3 of inventory is not ready on this worker")
+
+    monkeypatch.setattr(shop.inventory, "get", elsewhere)
+    answer = await web.get("/api/inventory/check/queso")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.json()["reasons"] == {"partition": "partition 3 of inventory is not ready on this worker"}
