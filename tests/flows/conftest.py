@@ -1,15 +1,18 @@
 """Fixtures of the flow tests: marketplaces over the log that --log chose."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import pytest
 
 from tests.flows import invariants
-from tests.flows.kafka_log import KafkaMarketLog, broker
+from tests.flows.kafka_log import KafkaMarketLog, accept_any_time
 from tests.flows.market import Market
 from tests.flows.market_log import EmbeddedMarketLog, MarketLog
+from tests.live.kafka_broker import kafka_broker
+
+__all__ = ["kafka_broker"]
 
 
 class Opens(Protocol):
@@ -19,13 +22,13 @@ class Opens(Protocol):
 
 
 @pytest.fixture(scope="session")
-def make_log(log_kind: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], MarketLog]]:
+def make_log(log_kind: str, request: pytest.FixtureRequest) -> Callable[[], MarketLog]:
     """Makes the log of one more marketplace."""
-    if log_kind == "kafka":
-        with broker(tmp_path_factory.mktemp("kafka")) as servers:
-            yield lambda: KafkaMarketLog(servers)
-    else:
-        yield EmbeddedMarketLog
+    if log_kind == "embedded":
+        return EmbeddedMarketLog
+    servers = request.getfixturevalue("kafka_broker").servers
+    accept_any_time(servers)
+    return lambda: KafkaMarketLog(servers)
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ class MailBox(MailHandler):
 
 
 class Market:
-    """One running application. Every method that says something waits until the application has dealt with it."""
+    """One running application. What says something waits until the application, if it runs, has dealt with it."""
 
     def __init__(self, directory: Path, log: MarketLog, **settings: Any) -> None:
         self.now = NOW
@@ -109,9 +109,19 @@ class Market:
         self.running = True
 
     async def stop(self) -> None:
+        await self.falls_silent()
+        await self.log.close()
+
+    async def falls_silent(self) -> None:
+        """The engine stops. What is said then waits in the log."""
         self.running = False
         await self.engine.stop()
+
+    async def is_back(self) -> None:
+        """After `falls_silent`: what waits is dealt with when it returns."""
         await self.log.close()
+        await self.start()
+        await self.settle()
 
     async def restart(self, *, without: Sequence[str] = ()) -> None:
         """Stop and start again; what waits is dealt with when it returns."""
@@ -147,7 +157,7 @@ class Market:
 
     async def settle(self) -> None:
         async def settled() -> bool:
-            return bool(self.failures) or await self.log.idle(self.engine)
+            return not self.running or bool(self.failures) or await self.log.idle(self.engine)
 
         await wait_until(settled, within=15, what="the application to be idle")
         assert not self.failures, self.failures

@@ -28,6 +28,7 @@ async def test_cancelled_while_stock_is_asked_releases_without_a_word(market: Ma
     assert market.subjects() == ["notification.email.sent"]
 
 
+@pytest.mark.core
 async def test_cancelled_before_the_payment_releases_and_says_the_release(market: Market) -> None:
     await an_order_of_two(market)
     await market.customer_cancels("order-1")
@@ -60,6 +61,7 @@ async def test_cancelled_while_paying_has_the_payment_refunded_when_it_comes(mar
     assert market.said("order.confirmed") == []
 
 
+@pytest.mark.core
 async def test_cancelled_after_the_confirmation_refunds_and_takes_the_goods_back(market: Market) -> None:
     await market.stock_is(aceite=50, queso=25)
     await market.order("order-1", ("aceite", 2), ("queso", 1))

@@ -78,6 +78,7 @@ async def test_what_can_not_be_understood_is_kept_and_told_and_changes_nothing(
         assert told["event"] == payload.decode(errors="replace")
 
 
+@pytest.mark.core
 async def test_the_neighbours_of_poison_are_undisturbed(shop: Market) -> None:
     """One batch of one partition: good, bad, good, bad, good."""
     await shop.order("order-2", ("aceite", 3))
@@ -125,6 +126,7 @@ async def test_poison_in_an_internal_topic_is_kept_and_told_to_nobody(shop: Mark
     assert shop.saga("order-1").state == "completed"
 
 
+@pytest.mark.core
 async def test_poison_among_the_mails_is_kept_and_the_next_mail_goes_out(shop: Market) -> None:
     await shop.log.append([Send("mails", b"order-1", b"rubbish")])
     await shop.paid("order-1")

@@ -35,6 +35,7 @@ async def test_the_confirmation_says_what_was_bought_and_the_marketplace_hears_o
     assert sent["messageId"] == mail["Message-ID"]
 
 
+@pytest.mark.core
 async def test_a_mail_refused_for_now_is_tried_again_twice_as_late_each_time_until_it_is_taken(market: Market) -> None:
     market.box.refusing = "450 mailbox busy"
     await a_paid_order(market)
@@ -203,6 +204,7 @@ async def test_a_mail_that_was_under_way_when_the_worker_stopped_is_sent_after_t
     assert len(market.box.mails) == 1
 
 
+@pytest.mark.core
 async def test_a_mail_that_a_crash_sends_twice_is_announced_once_and_told_by_its_message_id(market: Market) -> None:
     await a_paid_order(market)
     [asked] = market.records("mails")

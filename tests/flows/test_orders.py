@@ -10,6 +10,7 @@ from tests.flows.market import NOW, STOCK, Market
 RESERVED = "inventory.stock.reserved"
 
 
+@pytest.mark.core
 async def test_an_order_is_reserved_paid_confirmed_and_its_customer_told(market: Market) -> None:
     await market.stock_is(aceite=50)
     await market.order("order-1", ("aceite", 2))
@@ -49,6 +50,7 @@ async def test_an_order_of_several_products_is_announced_once_all_of_them_are_he
     assert market.only("payment.initiated")["eventData"]["amount"] == 25.0
 
 
+@pytest.mark.core
 async def test_one_refusal_releases_the_others_and_nothing_is_announced_as_reserved(market: Market) -> None:
     await market.stock_is(aceite=50, jamon=15, queso=25)
     await market.order("order-1", ("aceite", 2), ("jamon", 99), ("queso", 1))
@@ -109,6 +111,7 @@ async def test_an_unknown_product_cancels_the_order_and_makes_no_row(market: Mar
     assert list(market.rows()["inventory"]) == ["aceite"]
 
 
+@pytest.mark.core
 async def test_the_last_piece_goes_to_one_of_two_orders(market: Market) -> None:
     await market.stock_is(aceite=1)
     await market.order("order-1", ("aceite", 1))

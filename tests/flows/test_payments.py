@@ -107,6 +107,7 @@ async def test_a_retryable_failure_is_asked_again_after_five_minutes_in_the_same
     assert market.shelf("aceite") == (48, 0, 48)
 
 
+@pytest.mark.core
 async def test_the_third_retryable_failure_cancels_and_releases(market: Market) -> None:
     await an_order_that_waits_for_its_payment(market)
     for _ in range(2):
@@ -211,6 +212,7 @@ async def test_a_clock_that_jumps_over_every_deadline_cancels_once(market: Marke
     assert len(market.said("payment.initiated")) == 1
 
 
+@pytest.mark.core
 async def test_many_orders_expire_together_and_each_once(market: Market) -> None:
     await market.stock_is(aceite=50)
     for number in range(20):

@@ -8,7 +8,6 @@ import msgspec
 import pytest
 
 from app.domain.rows import OrderSaga, SagaState
-from app.engine.records import Send
 from tests.flows.conftest import Opens
 from tests.flows.market import MAILS, NOW, STOCK, Market
 
@@ -89,6 +88,7 @@ def test_every_state_is_restarted_in() -> None:
     assert set(MIDDLES) == {state.value for state in SagaState}
 
 
+@pytest.mark.core
 @pytest.mark.parametrize("state", MIDDLES)
 async def test_a_restart_keeps_everything_and_the_order_goes_on(open_market: Opens, state: str) -> None:
     market = await in_the_middle(open_market, state)
@@ -142,6 +142,7 @@ async def test_lost_tables_are_rebuilt_from_the_changelog_as_they_were(open_mark
     assert market.saga("order-1").state == MIDDLES[state].end
 
 
+@pytest.mark.core
 async def test_rebuilt_tables_keep_the_deadlines(market: Market) -> None:
     await market.stock_is(aceite=50)
     await market.order("order-1", ("aceite", 2))
@@ -155,6 +156,7 @@ async def test_rebuilt_tables_keep_the_deadlines(market: Market) -> None:
     assert [said["attempt"] for said in market.facts("payment.initiated")] == [1, 2]
 
 
+@pytest.mark.core
 async def test_a_store_that_is_damaged_is_rebuilt(market: Market) -> None:
     await market.stock_is(aceite=50)
     for number in range(8):
@@ -169,6 +171,7 @@ async def test_a_store_that_is_damaged_is_rebuilt(market: Market) -> None:
     assert market.rows() == rows
 
 
+@pytest.mark.core
 async def test_tables_of_another_log_are_not_believed(open_market: Opens) -> None:
     market, other = await open_market(), await open_market()
     await market.stock_is(aceite=50)
@@ -181,6 +184,7 @@ async def test_tables_of_another_log_are_not_believed(open_market: Opens) -> Non
     assert market.shelf("aceite") == (50, 0, 50)
 
 
+@pytest.mark.core
 async def test_the_changelog_has_every_row_that_ever_was_in_its_order(market: Market) -> None:
     await market.stock_is(aceite=50)
     await market.order("order-1", ("aceite", 2))
@@ -197,26 +201,29 @@ async def test_the_changelog_has_every_row_that_ever_was_in_its_order(market: Ma
     assert logged[-1] == market.saga("order-1")
 
 
+@pytest.mark.core
 async def test_what_arrives_while_the_worker_is_down_is_done_when_it_is_back(market: Market) -> None:
     await market.stock_is(aceite=50)
-    await market.order("order-1", ("aceite", 2))
+    await market.falls_silent()
     await market.paid("order-1")
-    [created], [payment] = market.records("orders"), market.records("payments")
-    await market.engine.stop()
-    for topic, record in (("payments", payment), ("orders", created)):
-        value = (
-            (record.value or b"")
-            .replace(b"order-1", b"order-2")
-            .replace(b"event-", b"later-")
-            .replace(b"pay-1", b"pay-2")
-        )
-        await market.log.append([Send(topic, b"order-2", value, record.headers)])
-    assert len(market.records("orders")) == 2
-    await market.log.close()
-    await market.start()
-    await market.settle()
-    assert market.saga("order-2").state == "completed"
-    assert market.shelf("aceite") == (46, 0, 46)
+    await market.order("order-1", ("aceite", 2))
+    assert len(market.records("orders")) == 1
+    await market.is_back()
+    assert market.saga("order-1").state == "completed"
+    assert market.shelf("aceite") == (48, 0, 48)
+
+
+@pytest.mark.core
+async def test_what_arrived_while_the_worker_was_down_counts_before_the_deadlines_that_passed(market: Market) -> None:
+    await market.stock_is(aceite=50)
+    await market.order("order-1", ("aceite", 2))
+    await market.order("order-2", ("aceite", 1))
+    await market.falls_silent()
+    market.now += LATE
+    await market.paid("order-1")
+    await market.is_back()
+    assert (market.saga("order-1").state, market.saga("order-2").state) == ("completed", "closed")
+    assert market.shelf("aceite") == (48, 0, 48)
 
 
 @pytest.mark.embedded_only("a lane is stepped record by record")
