@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-quick check fmt lock bench chaos clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-flows test-quick check fmt lock bench chaos clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,8 +58,12 @@ kafka-stop: ## end that broker
 
 # ---- prove ---------------------------------------------------------------------------------------------
 
-test: venv-dev ## every test
+test: venv-dev ## every test, and the core of the flows on Kafka (needs Java 17 and Maven, else it is skipped)
 	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest tests/flows -m core --log=kafka
+
+test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded or LOG=kafka
+	@$(BIN)/python -m pytest tests/flows --log=$(or $(LOG),embedded)
 
 test-quick: venv-dev ## rules, engine and embedded flows, within a minute
 	@$(BIN)/python -m pytest tests/domain tests/engine tests/flows -m "not slow"
