@@ -181,6 +181,7 @@ async def test_tables_of_another_log_are_not_believed(open_market: Opens) -> Non
     shutil.rmtree(market.directory / "tables")
     shutil.copytree(other.directory / "tables", market.directory / "tables")
     await market.start()
+    await market.settle()
     assert market.shelf("aceite") == (50, 0, 50)
 
 

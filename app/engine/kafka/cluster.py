@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from app.engine.errors import LogFailed, TopicMismatch
@@ -107,16 +107,28 @@ class Cluster:
             self._admin = AdminClient(self.common | {"log_level": 0})  # what fails, its caller tells
         return self._admin
 
-    def identity(self) -> str:
-        """The cluster's id.
+    def reach(self) -> None:
+        """Ask for anything.
 
         Raises:
             LogFailed: no broker answers.
         """
         try:
-            return str(self.admin.list_topics(timeout=REQUEST).cluster_id)
+            self.admin.list_topics(timeout=REQUEST)
         except KafkaException as error:
             raise LogFailed(f"no Kafka at {self.options.servers}: {why(error).str()}") from error
+
+    def topic_id(self, name: str) -> str:
+        """A topic's id, which no other topic has, also not one that is made anew under its name.
+
+        Raises:
+            LogFailed: the broker does not tell.
+        """
+        try:
+            asked = self.admin.describe_topics(TopicCollection([self.outer(name)]), request_timeout=REQUEST)
+            return str(asked[self.outer(name)].result(REQUEST).topic_id)
+        except KafkaException as error:
+            raise LogFailed(f"Kafka does not know topic {name!r}: {why(error).str()}") from error
 
     def partitions(self) -> dict[str, int]:
         """Every topic of ours and how many partitions it has."""

@@ -46,7 +46,7 @@ class KafkaLog:
         Raises:
             LogFailed: no broker answers.
         """
-        self.identity = await self.cluster.call(self.cluster.identity)
+        await self.cluster.call(self.cluster.reach)
 
     async def disconnect(self) -> None:
         """Let go of the cluster."""
@@ -61,6 +61,8 @@ class KafkaLog:
         """
         await self.cluster.call(self.cluster.prepare, topics, partitions)
         await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1)
+        # Not the cluster's: another application there, or the same with all topics made anew, has other rows.
+        self.identity = await self.cluster.call(self.cluster.topic_id, NOTES)
 
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> KafkaReader:
         """A reader of the topics. What Kafka shows a reader of committed records is as durable as the cluster is."""
