@@ -186,21 +186,26 @@ class Run:
         log = EmbeddedLog(worker.data / "log.db")
         log.open()
         try:
-            stream = await check.stream_messages(self._market.client)
-            answers = [heard(message) for message in stream if is_answer(message)]
-            self._judge_answers(log, answers)
-            differences = [
-                *self._model_differences(rows, shelves),
-                *check.web_differences(log, rows.values(), shelves),
-                *check.order_differences(log, answers, self._market.heard),
-                *check.mirror_differences(log, stream),
-                *check.offset_differences(log),
-                *check.step_differences(log),
-                *await check.table_differences(log, worker.data / "tables", self._folder / "cold"),
-            ]
+            await self._compare(log, worker.data / "tables", rows, shelves)
         finally:
             log.close()
-        self._verdict.differences = differences
+
+    async def _compare(
+        self, log: check.AnyLog, tables: Path, rows: Mapping[str, dict[str, Any]], shelves: Sequence[dict[str, Any]]
+    ) -> None:
+        """The log and what HTTP said, with the model, the stream and what was heard."""
+        stream = await check.stream_messages(self._market.client)
+        answers = [heard(message) for message in stream if is_answer(message)]
+        self._judge_answers(log, answers)
+        self._verdict.differences = [
+            *self._model_differences(rows, shelves),
+            *check.web_differences(log, rows.values(), shelves),
+            *check.order_differences(log, answers, self._market.heard),
+            *check.mirror_differences(log, stream),
+            *check.offset_differences(log),
+            *check.step_differences(log),
+            *await check.table_differences(log, tables, self._folder / "cold"),
+        ]
 
     async def _settle(self, worker: WorkerProcess) -> None:
         """Return when every order has ended and nothing waits any more, or when nothing happens any more."""
@@ -215,7 +220,7 @@ class Run:
                 return
         self._tell(f"nothing happens any more, and the orders are {states}")
 
-    def _judge_answers(self, log: EmbeddedLog, stream: Sequence[Heard]) -> None:
+    def _judge_answers(self, log: check.AnyLog, stream: Sequence[Heard]) -> None:
         verdict = self._verdict
         decided = [check.header(r, "Nats-Msg-Id") for part in check.records(log, "outbound") for r in part]
         for place in (stream, self._market.heard):

@@ -5,12 +5,14 @@ from collections.abc import Callable
 from typing import Any
 
 from app.engine.kafka.log import LEASE, KafkaLog
+from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.sole import Lease, SoleLog
 from bridge.dead_letters import OUTBOUND
 from bridge.log_to_nats import GROUP
 from bridge.service import Bridge
 
 STANDS_BY = {"connected": False, "problem": None, "stands_by": True, "lag_in": 0, "lag_out": 0}
+UNDECIDED = STANDS_BY | {"problem": "waiting to be told which worker runs the bridge", "stands_by": False}
 
 
 class LeasedBridge:
@@ -26,10 +28,11 @@ class LeasedBridge:
         self._bridge: Bridge | None = None
         self._sole: SoleLog | None = None
         self._task: asyncio.Task[None] | None = None
+        self._reader: KafkaReader | None = None
 
     async def start(self) -> None:
         """Take part in the lease; it doesn't wait for it."""
-        reader = self._log.reader(f"{self._name}.bridge", [LEASE], durable=False)
+        self._reader = reader = self._log.reader(f"{self._name}.bridge", [LEASE], durable=False)
         self._task = asyncio.create_task(self._run(Lease(self._log, reader, self._begin, self._end)), name="bridge")
 
     async def _run(self, lease: Lease) -> None:
@@ -60,9 +63,15 @@ class LeasedBridge:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def is_behind(self) -> bool:
-        """Whether the bridge is here, and has not heard everything yet."""
-        return self._bridge is not None and self._bridge.is_behind()
+        """Whether the bridge is here, or may come to be, and has not heard everything yet."""
+        return self._undecided if self._bridge is None else self._bridge.is_behind()
 
     def status(self) -> dict[str, Any]:
         """How the bridge is, or that it is another worker's."""
-        return dict(STANDS_BY) if self._bridge is None else self._bridge.status()
+        if self._bridge is None:
+            return dict(UNDECIDED if self._undecided else STANDS_BY)
+        return self._bridge.status()
+
+    @property
+    def _undecided(self) -> bool:
+        return self._reader is None or not self._reader.settled

@@ -1,8 +1,8 @@
 """A small application of one reducer, for tests that kill it: it counts, and says each number once.
 
 `python -m tests.live.counting_app SERVERS PREFIX WORKER FOLDER [COMMIT_SECONDS TRANSACTION_TIMEOUT PAUSE]` runs until
-SIGTERM. It writes lines of JSON: what it works on, and at SIGUSR1 its table and lag. PAUSE: seconds that one record
-"pause" takes, within a transaction.
+SIGTERM. It writes lines of JSON: what it works on, and at SIGUSR1 its table and lag. PAUSE: seconds that the
+first record "pause" takes, within a transaction.
 """
 
 import asyncio
@@ -63,12 +63,17 @@ def count(row: Count | None, message: Number) -> Counted:
     return Counted(Count(row.count + 1, row.total + message.number, message.number, wrong), (message,))
 
 
+paused: list[Record] = []
+
+
 def decode(record: Record) -> Number:
     """A number's key is the record's."""
     number = (record.value or b"").decode()
     if number == "pause":
-        time.sleep(float(sys.argv[7]))
         number = "0"
+        if not paused:
+            paused.append(record)
+            time.sleep(float(sys.argv[7]))
     return Number((record.key or b"").decode(), int(number))
 
 

@@ -12,8 +12,11 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 from confluent_kafka import TopicPartition as Place
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
+from app.engine.kafka.cluster import Cluster
+from app.engine.kafka.log import NOTES
+from app.engine.kafka.options import KafkaOptions
 from tests.live.counting import (
     PARTITIONS,
     CountingProcess,
@@ -70,8 +73,8 @@ async def owns(worker: CountingProcess, partitions: int, within: float = 20) -> 
     return time.monotonic() - began
 
 
-def identity(broker: KafkaBroker) -> str:
-    return str(AdminClient({"bootstrap.servers": broker.servers}).list_topics(timeout=10).cluster_id)
+def identity(broker: KafkaBroker, prefix: str) -> str:
+    return Cluster(KafkaOptions(broker.servers, "test", prefix)).topic_id(NOTES)
 
 
 # ---- killed -----------------------------------------------------------------------------------------------
@@ -93,7 +96,7 @@ async def test_a_worker_killed_again_and_again_counts_each_number_once(
     rows = await settled(load, process)
     process.stop()
     assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
-    assert stored(process.tables, identity(kafka_broker)) == rows
+    assert stored(process.tables, identity(kafka_broker, prefix)) == rows
 
 
 async def test_a_killed_worker_is_replaced_within_ten_seconds(
@@ -178,8 +181,7 @@ async def test_a_transaction_that_lasts_too_long_is_rolled_back_and_done_again(
     """The broker gives it up after a second; the rule takes four for one record."""
     slow = worker("slow", "0.5", "1", "4")
     await owns(slow, PARTITIONS)
-    load.say(5_000)
-    await settled(load, slow)
+    load.say(8_000)  # enough for a transaction to be under way
     load._producer.produce(f"{prefix}numbers", "pause", "key-slow")
     async with load:
         await asyncio.sleep(6)
@@ -203,6 +205,10 @@ async def test_a_changelog_that_was_cut_or_made_anew_is_what_the_table_becomes(
     admin = AdminClient({"bootstrap.servers": kafka_broker.servers})
     topic = f"{prefix}counts-changelog"
     ends = [part[-1].offset() or 0 for part in read(kafka_broker.servers, topic)]
+
+    deletable = ConfigEntry("cleanup.policy", "compact,delete", incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[deletable])
+    admin.incremental_alter_configs([resource])[resource].result(10)
 
     # Cut: the store is at the end and keeps what it has.
     places = [Place(topic, partition, end) for partition, end in enumerate(ends)]

@@ -32,6 +32,9 @@ LOOKS = 0.5
 SESSION_MS = 6_000
 """A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
 
+FATAL = KafkaError._FATAL  # noqa: SLF001
+"""The producer had failed for good before: it does nothing any more."""
+
 AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}  # noqa: SLF001 - librdkafka's own names
 """No broker answers: the client goes on trying. Who has something to commit ends when that takes too long."""
 
@@ -66,6 +69,7 @@ class KafkaReader:
         self._committed: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._reached: dict[TopicPartition, int] = {}
+        self._told = False
         self._gone: set[int] = set()
         self._rewinding = False
         self._unstaged: KafkaException | None = None
@@ -101,12 +105,18 @@ class KafkaReader:
 
     def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
+        self._told = True
         if not places:
             return
         (consumer.incremental_assign if self._incremental else consumer.assign)(places)
         consumer.pause(places)
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self._begin_giving({place.partition for place in places}), self._loop).result()
+
+    @property
+    def settled(self) -> bool:
+        """Whether the group has told what is ours, and all of that works."""
+        return self._told and not self._giving
 
     async def _begin_giving(self, partitions: set[int]) -> None:
         for partition in partitions:
@@ -298,7 +308,7 @@ class KafkaReader:
             until_done(lambda: producer.commit_transaction(COMMIT))
         except KafkaException as error:
             reason = why(error)
-            if reason.txn_requires_abort() or (reason.fatal() and not decided):
+            if reason.txn_requires_abort() or (not decided and (reason.fatal() or reason.code() == FATAL)):
                 raise CommitAborted(reason.str()) from error
             raise LogFailed(f"Kafka: the transaction of {self._id} failed: {reason.str()}") from error
         self._in_transaction = False
