@@ -6,6 +6,7 @@ is 1 when anything was lost, repeated or different.
 
 import argparse
 import asyncio
+import contextlib
 import secrets
 import sys
 import tempfile
@@ -54,6 +55,11 @@ class Workers:
     async def until(self, probe: Callable[[], Any], within: float = 30, what: str = "it did not come true") -> Any:
         return await self.all[0].until(probe, within, what)
 
+    async def connected(self) -> bool:
+        """Whether one of them runs the bridge."""
+        healths = [await worker.get("/health") for worker in self.running]
+        return any(health["checks"]["nats"]["connected"] for health in healths)
+
     async def idle(self) -> bool:
         return all([await worker.idle() for worker in self.running])
 
@@ -88,6 +94,7 @@ class KafkaRun(Run):
                     worker.start()
                 for worker in workers.all:
                     await worker.ready()
+                await workers.until(workers.connected, what="nobody runs the bridge")
                 await self._market.fill(workers, self._start)  # type: ignore[arg-type]  # asked as if they were one
                 await self._trouble(workers)
                 await self._judge_all(workers)
@@ -122,9 +129,11 @@ class KafkaRun(Run):
     async def _at_work(self) -> None:
         """Some answers after now; after a while without any, all the same."""
         enough = len(self._market.heard) + self._chance.randint(1, ORDERS_A_KILL)
-        deadline = time.monotonic() + self._chance.uniform(0.2, 9)
-        while len(self._market.heard) < enough and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._chance.uniform(0.2, 9)):
+                while len(self._market.heard) < enough:
+                    self._market.arrived.clear()
+                    await self._market.arrived.wait()
 
     async def _judge_all(self, workers: Workers) -> None:
         for worker in workers.all:

@@ -1,6 +1,7 @@
 """The bridge where many workers share a log: one of them at a time runs it, the others stand by."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,12 @@ from bridge.log_to_nats import GROUP
 from bridge.service import Bridge
 
 STANDS_BY = {"connected": False, "problem": None, "stands_by": True, "lag_in": 0, "lag_out": 0}
+TOLD = 3.0
+"""Seconds in which a worker that gets the lease is told so: where another one has it, nothing is said."""
+
+EXPIRES = 8.0
+"""The same where the former holder was killed and has to be missed first; for what can wait."""
+
 UNDECIDED = STANDS_BY | {"problem": "waiting to be told which worker runs the bridge", "stands_by": False}
 
 
@@ -28,10 +35,12 @@ class LeasedBridge:
         self._bridge: Bridge | None = None
         self._sole: SoleLog | None = None
         self._task: asyncio.Task[None] | None = None
+        self._started = 0.0
         self._reader: KafkaReader | None = None
 
     async def start(self) -> None:
         """Take part in the lease; it doesn't wait for it."""
+        self._started = time.monotonic()
         self._reader = reader = self._log.reader(f"{self._name}.bridge", [LEASE], durable=False)
         self._task = asyncio.create_task(self._run(Lease(self._log, reader, self._begin, self._end)), name="bridge")
 
@@ -64,14 +73,14 @@ class LeasedBridge:
 
     def is_behind(self) -> bool:
         """Whether the bridge is here, or may come to be, and has not heard everything yet."""
-        return self._undecided if self._bridge is None else self._bridge.is_behind()
+        return self._undecided(EXPIRES) if self._bridge is None else self._bridge.is_behind()
 
     def status(self) -> dict[str, Any]:
         """How the bridge is, or that it is another worker's."""
         if self._bridge is None:
-            return dict(UNDECIDED if self._undecided else STANDS_BY)
+            return dict(UNDECIDED if self._undecided(TOLD) else STANDS_BY)
         return self._bridge.status()
 
-    @property
-    def _undecided(self) -> bool:
-        return self._reader is None or not self._reader.settled
+    def _undecided(self, within: float) -> bool:
+        settled = self._reader is not None and self._reader.settled
+        return not settled and time.monotonic() < self._started + within

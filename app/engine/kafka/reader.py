@@ -105,9 +105,9 @@ class KafkaReader:
 
     def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
-        self._told = True
         if not places:
             return
+        self._told = True
         (consumer.incremental_assign if self._incremental else consumer.assign)(places)
         consumer.pause(places)
         assert self._loop is not None
@@ -115,7 +115,7 @@ class KafkaReader:
 
     @property
     def settled(self) -> bool:
-        """Whether the group has told what is ours, and all of that works."""
+        """Whether the group has told of something that is ours (of nothing it doesn't), and all of that works."""
         return self._told and not self._giving
 
     async def _begin_giving(self, partitions: set[int]) -> None:
