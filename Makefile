@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-flows test-quick check fmt lock bench chaos clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-flows test-quick check fmt lock bench chaos chaos-kafka clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,10 @@ bench: venv-dev ## measure speed, latency and memory
 
 chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
 	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
+
+chaos-kafka: venv-dev ## the same with workers that share a Kafka log; KILLS=20 WORKERS=2 SEED=n ORDERS=n
+	@$(BIN)/python -m bench.chaos_kafka --kills $(or $(KILLS),20) --workers $(or $(WORKERS),2) \
+		$(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
 # ---- keep ----------------------------------------------------------------------------------------------
 
