@@ -235,7 +235,7 @@ def differences(servers: str, prefix: str, load: Load, rows: dict[str, Any]) -> 
     changelog = newest(servers, prefix)
     if changelog != rows:
         yield f"the changelog differs from the table in {sum(changelog.get(k) != v for k, v in rows.items())} rows"
-    ends = [part[-1].offset() + 1 if part else 0 for part in read(servers, f"{prefix}numbers")]
+    ends = [(part[-1].offset() or 0) + 1 if part else 0 for part in read(servers, f"{prefix}numbers")]
     if (offsets := committed(servers, f"{prefix}{GROUP}", f"{prefix}numbers")) != ends:
         yield f"the committed offsets are {offsets}, the ends {ends}"
 

@@ -18,7 +18,6 @@ from app.engine.kafka.cluster import Cluster
 from app.engine.kafka.log import NOTES
 from app.engine.kafka.options import KafkaOptions
 from tests.live.counting import (
-    PARTITIONS,
     CountingProcess,
     Load,
     differences,
@@ -28,6 +27,7 @@ from tests.live.counting import (
     settled,
     stored,
 )
+from tests.live.counting_app import PARTITIONS
 from tests.live.kafka_broker import KafkaBroker
 from tests.waiting import wait_until
 
