@@ -158,7 +158,6 @@ async def test_an_order_of_b_is_answered_as_in_a_on_v1_subjects(open_market: Ope
 # ---- dialect C ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.core
 async def test_an_order_of_c_is_answered_in_c_from_the_reservation_to_the_mail(market: Market) -> None:
     await market.stock_is(p1=50)
     await market.hear("order.created.v1", a_created_order_of_c())

@@ -35,7 +35,6 @@ async def test_the_confirmation_says_what_was_bought_and_the_marketplace_hears_o
     assert sent["messageId"] == mail["Message-ID"]
 
 
-@pytest.mark.core
 async def test_a_mail_refused_for_now_is_tried_again_twice_as_late_each_time_until_it_is_taken(market: Market) -> None:
     market.box.refusing = "450 mailbox busy"
     await a_paid_order(market)

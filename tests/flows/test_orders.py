@@ -111,7 +111,6 @@ async def test_an_unknown_product_cancels_the_order_and_makes_no_row(market: Mar
     assert list(market.rows()["inventory"]) == ["aceite"]
 
 
-@pytest.mark.core
 async def test_the_last_piece_goes_to_one_of_two_orders(market: Market) -> None:
     await market.stock_is(aceite=1)
     await market.order("order-1", ("aceite", 1))
