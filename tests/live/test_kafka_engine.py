@@ -15,8 +15,10 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from app.engine.kafka.cluster import Cluster
-from app.engine.kafka.log import NOTES
+from app.engine.kafka.log import NOTES, KafkaLog
 from app.engine.kafka.options import KafkaOptions
+from app.engine.kafka.sole import AHEAD, SoleLog
+from app.engine.records import Send, TopicPartition
 from tests.live.counting import (
     CountingProcess,
     Load,
@@ -189,6 +191,34 @@ async def test_a_transaction_that_lasts_too_long_is_rolled_back_and_done_again(
     assert "taken again" in slow.output()
     assert {key: row for key, row in rows.items() if key != "key-slow"} == load.model
     assert rows == newest(kafka_broker.servers, prefix)
+
+
+# ---- the bridge's log -------------------------------------------------------------------------------------
+
+
+async def test_a_flood_in_one_partition_hides_nothing_of_the_others_from_the_bridge(
+    kafka_broker: KafkaBroker, prefix: str
+) -> None:
+    """What a former bridge may have published has to be known before anything is said."""
+    log = KafkaLog(KafkaOptions(kafka_broker.servers, "one", prefix), "bridging")
+    await log.connect()
+    await log.prepare({"outbound": False}, PARTITIONS)
+    sends = [Send("outbound", None, b"%0500d" % number, (), None, 0) for number in range(3 * AHEAD)]
+    await log.commit([*sends, *(Send("outbound", None, b"one", (), None, partition) for partition in (1, 2, 3))])
+    sole = SoleLog(log, "bridging.bridge", "outbound", "bridging.out")
+    await sole.open()
+    try:
+        assert [len(sole.read("outbound", partition, 0, 10)) for partition in range(PARTITIONS)] == [10, 1, 1, 1]
+        offset = 0
+        while offset < 3 * AHEAD:  # the flood comes to its end, too
+            records = await wait_until(lambda: sole.read("outbound", 0, offset, AHEAD), within=10)  # noqa: B023
+            assert [int(record.value) for record in records] == list(range(offset, offset + len(records)))
+            offset += len(records)
+            await sole.commit([], offsets={TopicPartition("outbound", 0): offset})
+        assert sole.committed("", "outbound", 0) == 3 * AHEAD
+    finally:
+        await sole.close()
+        await log.disconnect()
 
 
 # ---- topics -----------------------------------------------------------------------------------------------

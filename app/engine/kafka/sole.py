@@ -48,6 +48,7 @@ class SoleLog:
         self._records: list[list[Record]] = []
         self._ends: list[int] = []
         self._caught_up: set[int] = set()
+        self._full: set[int] = set()
         self._ready = asyncio.Event()
         self._committing = {way: asyncio.Lock() for way in WAYS}
         self._watchers: list[asyncio.Event] = []
@@ -89,14 +90,12 @@ class SoleLog:
         self._consumer = consumer
 
     def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        """On a thread: what arrives is handed to the loop; not more of it than `AHEAD` waits there."""
+        """On a thread: what arrives is handed to the loop."""
         consumer = self._consumer
         assert consumer is not None
         try:
             while not self._stop.is_set():
-                if max(map(len, self._records)) > AHEAD:
-                    self._stop.wait(0.01)
-                    continue
+                self._pause_the_full(consumer)
                 records: list[Record] = []
                 first = consumer.poll(0.05)  # `consume` would wait for more, although something has come
                 for message in (first, *consumer.consume(1_000, timeout=0)) if first is not None else ():
@@ -113,13 +112,26 @@ class SoleLog:
         finally:
             consumer.close()
 
+    def _pause_the_full(self, consumer: Consumer) -> None:
+        """So that of no partition more than `AHEAD` records wait here, and none keeps the others from being read."""
+        full = {
+            partition
+            for partition, records in enumerate(self._records)
+            if len(records) > (AHEAD // 2 if partition in self._full else AHEAD)
+        }
+        if full != self._full:
+            topic = self._cluster.outer(self._topic)
+            consumer.pause([Place(topic, partition) for partition in full - self._full])
+            consumer.resume([Place(topic, partition) for partition in self._full - full])
+            self._full = full
+
     def _arrived(self, records: list[Record]) -> None:
         for record in records:
             self._records[record.partition].append(record)
             self._ends[record.partition] = record.offset + 1
         for event in self._watchers:
             event.set()
-        if len(self._caught_up) == len(self._records) or max(map(len, self._records)) > AHEAD:
+        if len(self._caught_up | self._full) == len(self._records):
             self._ready.set()
 
     async def close(self) -> None:
