@@ -94,6 +94,8 @@ class Cluster:
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 262_144,
             "compression.type": "lz4",
+            # What fails, the call tells. Without this the client raises in the midst of its other callbacks.
+            "error_cb": lambda _error: None,
         }
 
     async def call(self, work: Callable[..., T], *arguments: Any) -> T:
