@@ -223,6 +223,7 @@ class ReducerLane(Lane, Generic[Row]):
         """Bring the partitions' rows up to date."""
         await self.table.open(partitions, lambda row: self._hooks.row_loaded(self.table.name, row))
         await super().given(partitions)
+        self._behind = True
 
     async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
         """Finish, and close the partitions' rows."""

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from app.domain.rows import OrderSaga, SagaState
+from app.engine.records import Send
 from tests.flows.conftest import Opens
 from tests.flows.market import MAILS, NOW, STOCK, Market
 
@@ -216,14 +217,17 @@ async def test_what_arrives_while_the_worker_is_down_is_done_when_it_is_back(mar
 
 @pytest.mark.core
 async def test_what_arrived_while_the_worker_was_down_counts_before_the_deadlines_that_passed(market: Market) -> None:
+    no_news = Send("payments", b"order-1", b"{}", (("a4co-subject", b"payment.succeeded.dlq"),))
     await market.stock_is(aceite=50)
     await market.order("order-1", ("aceite", 2))
     await market.order("order-2", ("aceite", 1))
     await market.falls_silent()
     market.now += LATE
+    await market.log.append([no_news] * 1_000)
     await market.paid("order-1")
     await market.is_back()
     assert (market.saga("order-1").state, market.saga("order-2").state) == ("completed", "closed")
+    assert {record.key for record in market.records("timers")} == {b"order-2"}
     assert market.shelf("aceite") == (48, 0, 48)
 
 

@@ -339,8 +339,12 @@ class KafkaReader:
                     self._consumer.seek(Place(self._cluster.outer(topic), partition, offset or OFFSET_BEGINNING))
 
     def lag(self) -> int:
-        """Records that are there and not yet committed, as the last look had it (every half second)."""
-        return self._lag
+        """Records that are there and not yet committed, as the last look had it (every half second).
+
+        A partition whose end was not seen since it is ours counts as one more: what waits in it is not known.
+        """
+        ours = [place for place in self._committed if place.partition in self._ours]
+        return self._lag + sum(place not in self._reached for place in ours)
 
     def _look(self) -> None:
         """On the polling thread, for calls of one consumer from two threads wait for each other."""
