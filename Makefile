@@ -84,9 +84,9 @@ bench: venv-dev ## measure speed, latency and memory
 chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
 	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
-chaos-kafka: venv-dev ## the same with workers that share a Kafka log; KILLS=20 WORKERS=2 SEED=n ORDERS=n
-	@$(BIN)/python -m bench.chaos_kafka --kills $(or $(KILLS),20) --workers $(or $(WORKERS),2) \
-		$(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
+chaos-kafka: venv-dev ## the same with workers that share a Kafka log; KILLS=20 STOPS=2 WORKERS=2 SEED=n
+	@$(BIN)/python -m bench.chaos_kafka --kills $(or $(KILLS),20) --stops $(or $(STOPS),2) \
+		--workers $(or $(WORKERS),2) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
 # ---- keep ----------------------------------------------------------------------------------------------
 

@@ -1,13 +1,16 @@
 """Kills workers that share a Kafka log, one at a time, again and again under load; the same model judges what came out.
 
-`python -m bench.chaos_kafka --kills 20 --workers 2` prints a line a kill and ends with one line of JSON; its exit code
-is 1 when anything was lost, repeated or different.
+`python -m bench.chaos_kafka --kills 20 --workers 2 --stops 2` prints a line a kill and ends with one line of JSON; its
+exit code is 1 when anything was lost, repeated or different. A stop: who runs the bridge is held for longer than the
+others wait for it, and goes on then, believing that it still has what others have by now.
 """
 
 import argparse
 import asyncio
 import contextlib
+import os
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -20,10 +23,15 @@ from typing import Any
 from bench.chaos import ORDERS_A_KILL, SETTINGS, Run, Verdict
 from tests.live.kafka_broker import KafkaBroker
 from tests.live.kafka_read import KafkaAsRead
+from tests.live.order_model import Order
 from tests.live.worker_process import WorkerProcess
 
 STILL = 25.0
 """Seconds without a new answer after which nothing more is waited for: two sessions of a worker, and every timer."""
+
+
+HELD = 12.0
+"""Seconds that a worker is held: twice the time after which the others have its work."""
 
 
 class Workers:
@@ -57,18 +65,23 @@ class Workers:
 
     async def connected(self) -> bool:
         """Whether one of them runs the bridge."""
-        healths = [await worker.get("/health") for worker in self.running]
-        return any(health["checks"]["nats"]["connected"] for health in healths)
+        return any([await is_connected(worker) for worker in self.running])
 
     async def idle(self) -> bool:
         return all([await worker.idle() for worker in self.running])
 
 
+async def is_connected(worker: WorkerProcess) -> bool:
+    """Whether the worker runs the bridge."""
+    return bool((await worker.get("/health"))["checks"]["nats"]["connected"])
+
+
 class KafkaRun(Run):
     """The same marketplace with `workers` workers on one Kafka log; one of them at a time is killed."""
 
-    def __init__(self, folder: Path, *, servers: str, workers: int, **options: Any) -> None:
+    def __init__(self, folder: Path, *, servers: str, workers: int, stops: int = 0, **options: Any) -> None:
         super().__init__(folder, **options)
+        self._stops = stops
         self._servers = servers
         self._prefix = f"chaos-{uuid.uuid4().hex[:8]}."
         self._count = workers
@@ -108,9 +121,9 @@ class KafkaRun(Run):
 
     async def _trouble(self, workers: Workers) -> None:
         """Publish every order while workers die and come back; all have been started at the end."""
-        kills = self._verdict.kills
+        kills, shares = self._verdict.kills, self._verdict.kills + self._stops + 1
         for number in range(kills):
-            publishing = asyncio.create_task(self.publish(self.orders[number :: kills + 1]))
+            publishing = asyncio.create_task(self.publish(self.orders[number::shares]))
             victim = self._chance.choice(workers.all)
             await self._at_work()
             victim.kill()
@@ -124,7 +137,29 @@ class KafkaRun(Run):
                 await victim.ready()
             said = f"away {away:g} s{', tables wiped' if wiped else ''}; {len(self._market.heard)} answers heard so far"
             self._tell(f"kill {number + 1}/{kills}: {victim.settings['WORKER_NAME']} {said}")
-        await self.publish(self.orders[kills :: kills + 1])
+        for number in range(kills, kills + self._stops):
+            await self._stop_the_bridge(workers, self.orders[number::shares])
+        await self.publish(self.orders[shares - 1 :: shares])
+
+    async def _stop_the_bridge(self, workers: Workers, orders: Sequence[Order]) -> None:
+        for worker in workers.all:
+            await worker.ready()
+        await workers.until(workers.connected, what="nobody runs the bridge")
+        [zombie] = [worker for worker in workers.all if await is_connected(worker)]
+        assert zombie.pid is not None
+        publishing = asyncio.create_task(self.publish(orders))
+        await self._at_work()
+        os.kill(zombie.pid, signal.SIGSTOP)
+        await publishing
+        await asyncio.sleep(HELD)
+        os.kill(zombie.pid, signal.SIGCONT)
+        await asyncio.sleep(3)
+        self._tell(f"{zombie.settings['WORKER_NAME']} held for {HELD:g} s, {'goes on' if zombie.running else 'ended'}")
+        if not zombie.running:
+            last = zombie.output().strip().splitlines()[-1]
+            assert zombie.exit_code == 1, last
+            assert last.startswith("a4co: Kafka: "), last
+            zombie.start()
 
     async def _at_work(self) -> None:
         """Some answers after now; after a while without any, all the same."""
@@ -172,6 +207,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos_kafka", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--stops", type=int, default=0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--orders", type=int, default=0, help=f"default: {ORDERS_A_KILL} for each kill")
     parser.add_argument("--wipe-tables", action="store_true", help="take the local tables away at every kill")
@@ -184,6 +220,7 @@ def main() -> int:
                 servers=broker.servers,
                 workers=given.workers,
                 kills=given.kills,
+                stops=given.stops,
                 seed=given.seed,
                 orders=given.orders,
                 wipe_tables=given.wipe_tables,

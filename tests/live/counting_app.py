@@ -105,6 +105,7 @@ async def main() -> int:
     seconds = float(sys.argv[5]) if len(sys.argv) > 5 else 0.1
     if len(sys.argv) > 6:
         cluster.TRANSACTION_TIMEOUT = float(sys.argv[6])
+    cluster.REQUEST = 5.0  # so that a test need not wait long for what isn't there
     log = KafkaLog(KafkaOptions(servers, worker, prefix, commit_seconds=seconds), NAME)
     hooks = Hooks(reject=lambda record, reason, error: [], processed=processed)
     application = Application(
