@@ -82,5 +82,6 @@ class LeasedBridge:
         return self._bridge.status()
 
     def _undecided(self, within: float) -> bool:
-        settled = self._reader is not None and self._reader.settled
-        return not settled and time.monotonic() < self._started + within
+        if self._reader is None or self._reader.giving:
+            return True
+        return not self._reader.told and time.monotonic() < self._started + within

@@ -8,7 +8,7 @@ import nats
 import pytest
 import pytest_asyncio
 
-from bench.chaos_kafka import KafkaRun
+from bench.chaos_kafka import KafkaRun, is_connected
 from tests.live.kafka_broker import KafkaBroker
 from tests.live.marketplace import SUBJECTS, MailServer
 from tests.live.nats_server import NatsServer
@@ -17,6 +17,7 @@ from tests.live.test_fixtures import (  # the same tests, with the site of this 
     test_the_captured_services_are_answered_in_the_words_of_the_services_that_are_replaced,  # noqa: F401
 )
 from tests.live.worker_process import WorkerProcess
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -36,6 +37,7 @@ async def site(nats_server: NatsServer, kafka_broker: KafkaBroker, tmp_path: Pat
     await client.flush()
     worker.start()
     await worker.ready()
+    await wait_until(lambda: is_connected(worker))
     yield site
     worker.stop()
     await worker.close()

@@ -69,7 +69,8 @@ class KafkaReader:
         self._committed: dict[TopicPartition, int] = {}
         self._ends: dict[TopicPartition, int] = {}
         self._reached: dict[TopicPartition, int] = {}
-        self._told = False
+        self.told = False
+        """Whether the group has told of something that is ours; of nothing it doesn't."""
         self._gone: set[int] = set()
         self._rewinding = False
         self._unstaged: KafkaException | None = None
@@ -107,16 +108,16 @@ class KafkaReader:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
         if not places:
             return
-        self._told = True
+        self.told = True
         (consumer.incremental_assign if self._incremental else consumer.assign)(places)
         consumer.pause(places)
         assert self._loop is not None
         asyncio.run_coroutine_threadsafe(self._begin_giving({place.partition for place in places}), self._loop).result()
 
     @property
-    def settled(self) -> bool:
-        """Whether the group has told of something that is ours (of nothing it doesn't), and all of that works."""
-        return self._told and not self._giving
+    def giving(self) -> bool:
+        """Whether something becomes ours just now."""
+        return bool(self._giving)
 
     async def _begin_giving(self, partitions: set[int]) -> None:
         for partition in partitions:
