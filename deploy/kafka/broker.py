@@ -78,6 +78,9 @@ def start(directory: Path, port: int, heap: str = "1g") -> int:
         return running
     if shutil.which("java") is None:
         raise BrokerError("Java 17 is needed to run Kafka (on Debian: apt-get install openjdk-17-jre-headless)")
+    with socket.socket() as probe:  # else its listener would be taken for ours
+        if probe.connect_ex(("127.0.0.1", port)) == 0:
+            raise BrokerError(f"something listens on port {port} already: choose another with --port")
     libs = jars(directory)
     data = directory / "log"
     config = directory / "server.properties"
