@@ -58,7 +58,7 @@ class Cluster:
             try:
                 producer.produce(self.outer(topic), value, key, headers=list(headers), **options)
             except BufferError:
-                producer.poll(0.1)
+                served(lambda: producer.poll(0.1))
             else:
                 return
 
@@ -94,8 +94,6 @@ class Cluster:
             "queue.buffering.max.messages": 1_000_000,
             "queue.buffering.max.kbytes": 262_144,
             "compression.type": "lz4",
-            # What fails, the call tells. Without this the client raises in the midst of its other callbacks.
-            "error_cb": lambda _error: None,
         }
 
     async def call(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -194,6 +192,16 @@ class Cluster:
     def close(self) -> None:
         """End the threads."""
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def served(work: Callable[[], object]) -> None:
+    """A call that serves callbacks. The client raises what is fatal in the midst of them, which makes a SystemError."""
+    try:
+        work()
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
 
 
 def why(error: KafkaException) -> KafkaError:

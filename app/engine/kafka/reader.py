@@ -19,7 +19,7 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import Cluster, why
+from app.engine.kafka.cluster import Cluster, served, why
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
 
@@ -73,6 +73,7 @@ class KafkaReader:
         """Whether the group has told of something that is ours; of nothing it doesn't."""
         self._gone: set[int] = set()
         self._rewinding = False
+        self._undecided = False
         self._unstaged: KafkaException | None = None
         self._failure: Exception | None = None
 
@@ -304,13 +305,14 @@ class KafkaReader:
             if places:
                 membership = self._membership or consumer.consumer_group_metadata()
                 producer.send_offsets_to_transaction(places, membership, COMMIT)
-            producer.flush(COMMIT)  # serves the delivery reports
+            served(lambda: producer.flush(COMMIT))  # with the delivery reports
             decided = True
             until_done(lambda: producer.commit_transaction(COMMIT))
         except KafkaException as error:
             reason = why(error)
             if reason.txn_requires_abort() or (not decided and (reason.fatal() or reason.code() == FATAL)):
                 raise CommitAborted(reason.str()) from error
+            self._undecided = True
             raise LogFailed(f"Kafka: the transaction of {self._id} failed: {reason.str()}") from error
         self._in_transaction = False
 
@@ -370,7 +372,8 @@ class KafkaReader:
         if self._polling is not None:
             await asyncio.wait([self._polling])
         with contextlib.suppress(LogFailed):
-            await self._taken(self._ours | self._giving.keys(), lost=False)
+            # What may be committed must not be committed again.
+            await self._taken(self._ours | self._giving.keys(), lost=self._undecided)
         if self._in_transaction:
             with contextlib.suppress(LogFailed):
                 await self.rollback()
