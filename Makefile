@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-flows test-quick check fmt lock bench chaos chaos-kafka clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench chaos chaos-kafka clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,8 +58,11 @@ kafka-stop: ## end that broker
 
 # ---- prove ---------------------------------------------------------------------------------------------
 
-test: venv-dev ## every test, and the core of the flows on Kafka (needs Java 17 and Maven, else it is skipped)
-	@$(BIN)/python -m pytest
+test: venv-dev ## every test on the embedded log
+	@$(BIN)/python -m pytest --ignore-glob='*/test_kafka_*'
+
+test-kafka: venv-dev ## the tests of Kafka, and the core of the flows on it (needs Java 17 and Maven)
+	@$(BIN)/python -m pytest tests/live/test_kafka_engine.py tests/live/test_kafka_market.py
 	@$(BIN)/python -m pytest tests/flows -m core --log=kafka
 
 test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded or LOG=kafka
