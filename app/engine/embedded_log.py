@@ -64,7 +64,6 @@ class EmbeddedLog:
         self._lock: IO[str] | None = None
         self._sync: DiskSync | None = None
         self._topics: dict[str, list[int]] = {}
-        self._compacted: set[str] = set()
         self._ends: dict[int, int] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self._commits = 0
@@ -125,10 +124,8 @@ class EmbeddedLog:
 
     def _load(self) -> None:
         self.identity = self._db.execute("SELECT value FROM notes WHERE name='log-identity'").fetchone()[0].hex()
-        for name, partitions, compacted in self._db.execute("SELECT * FROM topics").fetchall():
+        for name, partitions in self._db.execute("SELECT name, partitions FROM topics").fetchall():
             self._topics[name] = [-1] * partitions
-            if compacted:
-                self._compacted.add(name)
         for place, topic, partition in self._db.execute("SELECT * FROM places").fetchall():
             self._topics[topic][partition] = place
             self._ends[place] = self._last(place) + 1
@@ -196,8 +193,6 @@ class EmbeddedLog:
                 places.append(int(cursor.lastrowid or 0))
         self._topics[topic] = places
         self._ends.update(dict.fromkeys(places, 0))
-        if compacted:
-            self._compacted.add(topic)
 
     async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
         """Declare the topics (name -> compacted)."""
@@ -215,10 +210,6 @@ class EmbeddedLog:
     def partitions(self, topic: str) -> int:
         """The topic's number of partitions. Raises TopicMismatch when it isn't declared."""
         return len(self._places(topic))
-
-    def is_compacted(self, topic: str) -> bool:
-        """Whether only the newest record of a key has to be kept."""
-        return topic in self._compacted
 
     def _places(self, topic: str) -> list[int]:
         places = self._topics.get(topic)
