@@ -46,7 +46,6 @@ class Ack(msgspec.Struct):
 
     stream: str = ""
     seq: int = 0
-    duplicate: bool = False
     error: dict[str, str | int] | None = None
 
 

@@ -5,11 +5,11 @@ from typing import Protocol
 
 from app.engine.errors import LogFailed
 from app.engine.reader import Changelogs, Reader
-from app.engine.records import Send, TopicPartition
+from app.engine.records import Send
 
 
 class Log(Changelogs, Protocol):
-    """Topics with transactions over records, offsets and notes.
+    """Topics, with transactions over what a lane does.
 
     `keeps_itself_small`: it compacts and trims by itself. `on_commit(records, seconds)` hears of each transaction.
     """
@@ -36,15 +36,8 @@ class Log(Changelogs, Protocol):
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> Reader:
         """A reader of the topics for a group. `durable`: it takes only what would survive a power cut."""
 
-    async def commit(
-        self,
-        sends: Iterable[Send],
-        *,
-        group: str = "",
-        offsets: Mapping[TopicPartition, int] | None = None,
-        notes: Mapping[str, bytes] | None = None,
-    ) -> int:
-        """Append messages, set a group's offsets and notes, all or nothing, outside of any lane."""
+    async def commit(self, sends: Iterable[Send]) -> int:
+        """Append the messages, all or nothing, outside of any lane. Returns the commit's number, for `synced`."""
 
     async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
         """Compact the partitions that have grown far beyond their rows (topic -> partition -> rows)."""

@@ -11,7 +11,7 @@ from app.engine.errors import LogFailed
 from app.engine.kafka.cluster import REQUEST, Cluster, why
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import COMMIT, KafkaReader, until_done
-from app.engine.records import Record, Send, TopicPartition
+from app.engine.records import Record, Send
 
 NOTES = "notes"
 """The compacted topic of named values, one partition: key = name."""
@@ -71,30 +71,17 @@ class KafkaLog:
 
     # ---- commits outside of lanes ----------------------------------------------------------------------
 
-    async def commit(
-        self,
-        sends: Iterable[Send],
-        *,
-        group: str = "",
-        offsets: Mapping[TopicPartition, int] | None = None,
-        notes: Mapping[str, bytes] | None = None,
-    ) -> int:
+    async def commit(self, sends: Iterable[Send]) -> int:
         """One transaction of this worker's own producer. Raises LogFailed when it is not committed."""
         async with self._committing:
             if self._producer is None:
                 producer = Producer(self.cluster.producer(f"{self._application}.{self.cluster.options.worker}"))
                 await self.cluster.call(producer.init_transactions, COMMIT)
                 self._producer = producer
-            noted = [Send(NOTES, name.encode(), value) for name, value in (notes or {}).items()]
-            await self.cluster.call(self._commit, self._producer, [*sends, *noted], group, dict(offsets or {}))
+            await self.cluster.call(self._commit, self._producer, list(sends))
         return 0
 
-    def _commit(
-        self, producer: Producer, sends: Sequence[Send], group: str, offsets: Mapping[TopicPartition, int]
-    ) -> None:
-        if offsets:
-            raise NotImplementedError("a group's offsets are committed by its reader")
-        del group
+    def _commit(self, producer: Producer, sends: Sequence[Send]) -> None:
         try:
             producer.begin_transaction()
             for send in sends:
