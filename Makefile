@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench chaos chaos-kafka clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-peers chaos chaos-kafka clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ fmt: venv-dev ## format the code and repair what can be repaired
 bench: venv-dev ## measure speed, latency and memory
 	@$(BIN)/python -m bench
 
+bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORDS=200000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
+	@$(BIN)/python -m bench.peers $(if $(RECORDS),--records $(RECORDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SEED),--seed $(SEED)) $(if $(PROGRAMS),--programs $(PROGRAMS))
+
 chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
 	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
@@ -97,7 +101,8 @@ lock: ## resolve the dependencies anew (needs uv); UPGRADE=1 takes newer version
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group pyproject.toml:build -o requirements.lock
 	@$(LOCK) $(if $(UPGRADE),--upgrade) -c requirements.lock -o requirements-dev.lock \
 		pyproject.toml --group pyproject.toml:build --group pyproject.toml:dev
-	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock
+	@$(LOCK) $(if $(UPGRADE),--upgrade) bench/peers/quix.in -o bench/peers/quix.txt
+	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock bench/peers/quix.txt
 
 clean: ## remove .venv and every cache; data/ stays
 	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache

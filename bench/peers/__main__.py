@@ -1,0 +1,201 @@
+"""Our engine beside its peers on one Kafka broker: a row read and written and one output for each record, exactly once.
+
+All read the same records; each run has new topics, a new group and a new folder, and the programs take turns. A run
+counts only if its outputs are what the model says. `python -m bench.peers --programs ours,loop` runs some of them.
+"""
+
+import argparse
+import contextlib
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.peers.judge import Judge, Wrong
+from bench.peers.lines import MEASURED_FROM, Row, lines, model
+from bench.peers.programs import PROGRAMS, Missing, Program
+from bench.report import conclude, progress
+from deploy.kafka import broker
+
+KAFKA = Path("data/kafka")
+ENDS = 20.0
+"""Seconds that a program has to end after SIGTERM; what it is then has no say in its figures."""
+
+
+class Bench:
+    """Runs programs on the broker at `servers`, with files below `folder`."""
+
+    def __init__(self, servers: str, folder: Path, *, records: int, slow_records: int, seed: int) -> None:
+        self._judge = Judge(servers)
+        self._folder = folder
+        self._records, self._slow_records, self._seed = records, slow_records, seed
+        self._models: dict[int, dict[str, Row]] = {}
+        self._runs = 0
+
+    def _input(self, records: int) -> str:
+        """The topic with so many records, filled once."""
+        topic = f"lines-{records}"
+        if records not in self._models:
+            self._models[records] = model(records, self._seed)
+            self._judge.make(topic)
+            self._judge.fill(topic, lines(records, self._seed), lambda done: progress(topic, done, records))
+        return topic
+
+    def run(self, program: Program, profile: Path | None = None) -> float:
+        """One run; records a second.
+
+        Raises:
+            Wrong: its outputs are not what they must be.
+        """
+        self._runs += 1
+        name = f"{program.name}-{self._runs}".replace("_", "-")
+        records = self._slow_records if program.slow else self._records
+        source, target, folder = self._input(records), f"{name}-out", self._folder / name
+        folder.mkdir()
+        self._judge.make(target, f"{name}-changelog")
+        arguments = [*program.command, self._judge.servers, source, target, name, str(folder), *program.more]
+        outputs = self._judge.outputs(target)
+        with running(arguments, self._folder / f"{name}.log") as process:
+            sys.stderr.write(f"{name}: pid {process.pid}\n")
+
+            def alive() -> None:
+                if process.poll() is not None:
+                    raise Wrong(f"it ended with {process.returncode}:\n{tail(self._folder / f'{name}.log')}")
+
+            with profiled(process.pid, profile):
+                self._judge.wait(target, records, alive, lambda done: progress(name, done, records))
+                outputs.read(records)
+        outputs.read()  # what it may have said while it ended
+        outputs.close()
+        outputs.judge(records, self._models[records])
+        return outputs.speed()
+
+
+@contextlib.contextmanager
+def running(arguments: Sequence[str], output: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    """The process, ended at the end."""
+    with output.open("wb") as file:
+        process = subprocess.Popen(arguments, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(ENDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+@contextlib.contextmanager
+def profiled(pid: int, file: Path | None) -> Iterator[None]:
+    """py-spy records the process meanwhile, if a file is given."""
+    if file is None:
+        yield
+        return
+    spying = subprocess.Popen(
+        ["py-spy", "record", "--pid", str(pid), "-o", file, "-r", "200", "-d", "3600", "--native"]
+    )
+    try:
+        yield
+    finally:
+        spying.send_signal(signal.SIGINT)
+        spying.wait(30)
+
+
+def tail(path: Path) -> str:
+    """The end of what a program has written."""
+    return path.read_text("utf-8", errors="replace")[-2000:]
+
+
+@contextlib.contextmanager
+def kafka(folder: Path) -> Iterator[str]:
+    """A broker of its own; the jars are those of `make kafka`."""
+    folder.mkdir()
+    (folder / "libs").symlink_to(broker.jars(KAFKA).absolute())
+    port = broker.free_port(0)
+    broker.start(folder, port)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        broker.stop(folder)
+
+
+def measure(programs: Sequence[Program], rounds: int, bench: Bench) -> tuple[dict[str, list[float]], dict[str, str]]:
+    """Records a second of every good run, and why the last bad one was bad, by program."""
+    speeds: dict[str, list[float]] = {program.name: [] for program in programs}
+    wrong: dict[str, str] = {}
+    for number in range(rounds):
+        turn = number % len(programs)  # nobody is always the first, or always behind the same one
+        for program in (*programs[turn:], *programs[:turn]):
+            try:
+                speed = bench.run(program)
+            except Wrong as error:
+                wrong[program.name] = str(error)
+                sys.stderr.write(f"round {number + 1}/{rounds} {program.name}: does not count: {error}\n")
+            else:
+                speeds[program.name].append(speed)
+                sys.stderr.write(f"round {number + 1}/{rounds} {program.name}: {speed:,.0f} records/s\n")
+    return speeds, wrong
+
+
+def figures(speeds: dict[str, list[float]], wrong: dict[str, str]) -> dict[str, Any]:
+    """Medians, all rounds, and how many times as fast as each other program ours is."""
+    medians = {name: statistics.median(runs) for name, runs in speeds.items() if runs}
+    ours = medians.get("ours")
+    return {
+        "records_per_second": {name: round(median) for name, median in medians.items()},
+        "rounds": {name: [round(speed) for speed in runs] for name, runs in speeds.items()},
+        "ours_to": {} if ours is None else {
+            name: round(ours / median, 2) for name, median in medians.items() if name != "ours"
+        },
+        "wrong": wrong,
+    }  # fmt: skip
+
+
+def options() -> argparse.Namespace:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
+    parser.add_argument("--records", type=int, default=200_000, help="for each run of a fast program (200000)")
+    parser.add_argument("--slow-records", type=int, default=20_000, help="for each run of stock Faust (20000)")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--programs", default=",".join(PROGRAMS), help=f"of {','.join(PROGRAMS)}")
+    parser.add_argument("--profile", type=Path, help="also run `ours` once under py-spy, which writes this file")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """The command."""
+    given = options()
+    unknown = [name for name in given.programs.split(",") if name not in PROGRAMS]
+    if unknown:
+        sys.stderr.write(f"no program {unknown[0]!r}: there are {', '.join(PROGRAMS)}\n")
+        return 2
+    programs = [PROGRAMS[name] for name in given.programs.split(",")]
+    for program in programs:
+        sys.stderr.write(f"{program.name:20} {program.what}\n")
+    try:
+        for program in programs:
+            program.prepare()
+        with tempfile.TemporaryDirectory(prefix="a4co-peers-") as folder, kafka(Path(folder) / "kafka") as servers:
+            bench = Bench(
+                servers, Path(folder), records=given.records, slow_records=given.slow_records, seed=given.seed
+            )
+            if given.profile:
+                bench.run(PROGRAMS["ours"], given.profile)
+            speeds, wrong = measure(programs, given.rounds, bench)
+    except (Missing, Wrong, broker.BrokerError) as error:
+        sys.stderr.write(f"bench-peers: {error}\n")
+        return 1
+    what = f"a row read and written and one output for each record on Kafka, exactly once, from {MEASURED_FROM:.0%} on"
+    conclude(what, {"records": given.records, **figures(speeds, wrong)}, seed=given.seed)
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
