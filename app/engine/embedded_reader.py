@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 class EmbeddedReader:
     """Reads `topics` as `group`. `durable`: takes only what is on disk, for those whose deeds can't be taken back."""
 
+    batch = 400
     commit_records = 1
     commit_seconds = 0.0
 

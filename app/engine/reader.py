@@ -19,10 +19,11 @@ class Owner(Protocol):
 class Reader(Protocol):
     """A group's reading of topics with the same partitions, and the transactions of what follows from it.
 
-    `commit_records` and `commit_seconds` say how much may be in one transaction: a commit costs an embedded log
-    0.1 ms and Kafka 5 ms or more.
+    `batch` says how many records are worth taking at once. `commit_records` and `commit_seconds` say how much may be in
+    one transaction: a commit costs an embedded log 0.1 ms and Kafka 5 ms or more.
     """
 
+    batch: int
     commit_records: int
     commit_seconds: float
 

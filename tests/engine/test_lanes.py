@@ -12,7 +12,7 @@ import pytest
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import LogFailed
-from app.engine.lanes import BATCH, Effect, Hooks, Reducer, Topic
+from app.engine.lanes import SLICE, Effect, Hooks, Reducer, Topic
 from app.engine.records import Record, Send
 from app.engine.store import Store
 from app.engine.tables import TableSpec
@@ -189,13 +189,13 @@ async def test_many_deadlines_at_once_are_told_a_batch_at_a_time(tmp_path: Path)
     counting = await Counting(tmp_path).open()
     [lane] = counting.engine.lanes
     await lane.reader.start(lane)
-    words = [f"word-{number}" for number in range(4 * BATCH)]
+    words = [f"word-{number}" for number in range(4 * SLICE)]
     await counting.say(*[(word, "later") for word in words])
     while lane.lag():
         await lane.step()
     counting.now = 101.0
     await lane.step()
-    assert 0 < len(counting.everything("timers")) <= 3 * BATCH
+    assert 0 < len(counting.everything("timers")) <= 3 * SLICE
     while not counting.engine.idle():
         await lane.step()
     assert sorted(record.key or b"" for record in counting.everything("timers")) == sorted(w.encode() for w in words)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -47,20 +47,33 @@ class Cluster:
             cast(Headers, tuple(headers)) if headers else (),
         )
 
-    def produce(self, producer: Producer, send: Send, **options: Any) -> None:
-        """Queue one message; a full queue is waited for."""
-        topic, key, value, headers, timestamp, partition = send
-        if partition is not None:
-            options["partition"] = partition
-        if timestamp is not None:
-            options["timestamp"] = int(1000 * timestamp)
-        while True:
-            try:
-                producer.produce(self.outer(topic), value, key, headers=list(headers), **options)
-            except BufferError:
-                served(lambda: producer.poll(0.1))
-            else:
-                return
+    def produce(
+        self,
+        producer: Producer,
+        sends: Sequence[Send],
+        delivered: Callable[[KafkaError | None, Message], None] | None = None,
+    ) -> None:
+        """Queue the messages; a full queue is waited for.
+
+        `delivered` hears of the last message for each partition that is named: those before it have come there as well.
+        """
+        last = {(send.topic, send.partition): at for at, send in enumerate(sends) if send.partition is not None}
+        heard = set(last.values()) if delivered else ()
+        for at, (topic, key, value, headers, timestamp, partition) in enumerate(sends):
+            options: dict[str, Any] = {"headers": list(headers)} if headers else {}
+            if partition is not None:
+                options["partition"] = partition
+                if at in heard:
+                    options["on_delivery"] = delivered
+            if timestamp is not None:
+                options["timestamp"] = int(1000 * timestamp)
+            while True:
+                try:
+                    producer.produce(self.outer(topic), value, key, **options)
+                except BufferError:
+                    served(lambda: producer.poll(0.1))
+                else:
+                    break
 
     @property
     def common(self) -> dict[str, Any]:

@@ -4,13 +4,14 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError
 from confluent_kafka import TopicPartition as Place
 
-from app.engine.errors import LogFailed
-from app.engine.kafka.cluster import REQUEST, Cluster, why
+from app.engine.errors import CommitAborted, LogFailed
+from app.engine.kafka.cluster import REQUEST, Cluster
 from app.engine.kafka.options import KafkaOptions
-from app.engine.kafka.reader import COMMIT, KafkaReader, until_done
+from app.engine.kafka.reader import KafkaReader
+from app.engine.kafka.transactions import Transactions
 from app.engine.records import Record, Send
 
 NOTES = "notes"
@@ -36,7 +37,7 @@ class KafkaLog:
         self.on_commit: Callable[[int, float], None] = lambda _records, _seconds: None
         self.cluster = Cluster(options)
         self._application = application
-        self._producer: Producer | None = None
+        self._writer: Transactions | None = None
         self._committing = asyncio.Lock()
         self._local = threading.local()
 
@@ -50,7 +51,7 @@ class KafkaLog:
 
     async def disconnect(self) -> None:
         """Let go of the cluster."""
-        self._producer = None
+        self._writer = None
         self.cluster.close()
 
     async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
@@ -74,25 +75,22 @@ class KafkaLog:
     async def commit(self, sends: Iterable[Send]) -> int:
         """One transaction of this worker's own producer. Raises LogFailed when it is not committed."""
         async with self._committing:
-            if self._producer is None:
-                producer = Producer(self.cluster.producer(f"{self._application}.{self.cluster.options.worker}"))
-                await self.cluster.call(producer.init_transactions, COMMIT)
-                self._producer = producer
-            await self.cluster.call(self._commit, self._producer, list(sends))
+            await self.cluster.call(self._commit, list(sends))
         return 0
 
-    def _commit(self, producer: Producer, sends: Sequence[Send]) -> None:
+    def _commit(self, sends: Sequence[Send]) -> None:
+        if self._writer is None:
+            self._writer = Transactions(self.cluster, f"{self._application}.{self.cluster.options.worker}")
+            self._writer.open()
+        self._writer.stage(sends)
         try:
-            producer.begin_transaction()
-            for send in sends:
-                self.cluster.produce(producer, send)
-            until_done(lambda: producer.commit_transaction(COMMIT))
-        except KafkaException as error:
-            if why(error).txn_requires_abort():
-                producer.abort_transaction(COMMIT)
-            else:
-                self._producer = None  # the next commit begins anew
-            raise LogFailed(f"Kafka: {why(error).str()}") from error
+            self._writer.commit((), None)
+        except CommitAborted as error:
+            self._writer.abort()
+            raise LogFailed(f"Kafka: {error}") from error
+        finally:
+            if self._writer.under_way:
+                self._writer = None  # the next commit begins anew
 
     async def synced(self, commit: int | None = None) -> None:
         """A committed transaction is as durable as the cluster is."""

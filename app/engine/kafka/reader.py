@@ -2,38 +2,33 @@
 
 It decides when partitions are ours. One transaction holds outputs, changelog records and offsets; the offsets are sent
 with the group's metadata, so that a worker which lost its partitions can't commit any more (KIP-447). With each offset
-goes the transactional id of who committed it, which is another one for every start of a process: whoever takes a
-partition over from a worker that did not give it back ends that worker's unfinished transaction at once, instead of
-waiting for its timeout, and never the one of its successor.
+goes the name of its writer, which is another one for every start of a process: whoever takes a partition over from a
+worker that did not give it back ends that worker's unfinished transaction at once, instead of waiting for its timeout,
+and never the one of its successor.
 """
 
 import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, Producer
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import Cluster, served, why
+from app.engine.kafka.cluster import Cluster, why
+from app.engine.kafka.transactions import COMMIT, Transactions
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
-
-COMMIT = 30.0
-"""Seconds for one commit."""
 
 LOOKS = 0.5
 """Seconds between two looks at the lag."""
 
 SESSION_MS = 6_000
 """A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
-
-FATAL = KafkaError._FATAL  # noqa: SLF001
-"""The producer had failed for good before: it does nothing any more."""
 
 AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}  # noqa: SLF001 - librdkafka's own names
 """No broker answers: the client goes on trying. Who has something to commit ends when that takes too long."""
@@ -44,6 +39,8 @@ logger = structlog.get_logger("a4co.engine.kafka")
 class KafkaReader:
     """Reads `topics`, which have the same number of partitions, as a member of `group`."""
 
+    batch = 2_000
+
     def __init__(self, cluster: Cluster, group: str, topics: Sequence[str]) -> None:
         options = cluster.options
         self.commit_records = options.commit_records
@@ -52,13 +49,11 @@ class KafkaReader:
         self._group = group
         self._topics = list(topics)
         self._name = f"{group}.{options.worker}"
-        self._id = ""
         self._incremental = options.group_protocol == "consumer"
         self._owner: Owner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._consumer: Consumer | None = None
-        self._producer: Producer | None = None
-        self._in_transaction = False
+        self._writer: Transactions | None = None
         self._ours: set[int] = set()
         self._waiting: list[Place] = []
         self._membership: object | None = None
@@ -73,8 +68,6 @@ class KafkaReader:
         """Whether the group has told of something that is ours; of nothing it doesn't."""
         self._gone: set[int] = set()
         self._rewinding = False
-        self._undecided = False
-        self._unstaged: KafkaException | None = None
         self._failure: Exception | None = None
 
     # ---- membership ------------------------------------------------------------------------------------
@@ -88,7 +81,7 @@ class KafkaReader:
         else:
             settings |= {"partition.assignment.strategy": "range", "session.timeout.ms": SESSION_MS}
         self._consumer = Consumer(self._cluster.consumer(**settings))
-        await self._cluster.call(self._begin_producing)
+        await self._cluster.call(self._begin_writing)
         self._consumer.subscribe(
             [self._cluster.outer(topic) for topic in self._topics],
             on_assign=self._on_assign,
@@ -96,14 +89,10 @@ class KafkaReader:
             on_lost=self._on_lost,
         )
 
-    def _begin_producing(self) -> None:
-        self._id = f"{self._name}.{uuid.uuid4().hex[:12]}"
-        producer = Producer(self._cluster.producer(self._id))
-        try:
-            producer.init_transactions(COMMIT)
-        except KafkaException as error:
-            raise LogFailed(f"Kafka: no transactions for {self._id}: {why(error).str()}") from error
-        self._producer = producer
+    def _begin_writing(self) -> None:
+        writer = Transactions(self._cluster, f"{self._name}.{uuid.uuid4().hex[:12]}")
+        writer.open()
+        self._writer = writer
 
     def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
@@ -149,9 +138,9 @@ class KafkaReader:
             asking = Consumer(self._cluster.consumer(**group, **{"isolation.level": "read_uncommitted"}))
             former = {place.metadata for place in asking.committed(places, timeout=COMMIT) if place.metadata}
             asking.close()
-            for transactional_id in former - {self._id}:
-                logger.info("ending the transaction of a worker that is gone", worker=transactional_id)
-                Producer(self._cluster.producer(transactional_id)).init_transactions(COMMIT)
+            for name in former - {self._writer.name if self._writer else ""}:
+                logger.info("ending the transaction of a worker that is gone", worker=name)
+                Transactions(self._cluster, name).open()
             asking = Consumer(self._cluster.consumer(**group))
             committed = asking.committed(places, timeout=COMMIT)
             asking.close()
@@ -253,24 +242,8 @@ class KafkaReader:
 
     def stage(self, sends: Sequence[Send]) -> None:
         """Hand the messages to the producer: they travel while the lane works on."""
-        if not sends or self._unstaged is not None:
-            return
-        assert self._producer is not None
-        try:
-            self._begin()
-            for send in sends:
-                if send.partition is None:
-                    self._cluster.produce(self._producer, send)
-                else:  # a changelog record: its offset is what the store will stand for
-                    self._cluster.produce(self._producer, send, on_delivery=self._delivered)
-        except KafkaException as error:
-            self._unstaged = error  # `commit` raises it
-
-    def _begin(self) -> None:
-        if not self._in_transaction:
-            assert self._producer is not None
-            self._producer.begin_transaction()
-            self._in_transaction = True
+        assert self._writer is not None
+        self._writer.stage(sends, self._delivered)
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -286,52 +259,33 @@ class KafkaReader:
         """
         # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
         sent = dict(offsets) or {place: at for place, at in self._committed.items() if place.partition in self._ours}
-        await self._cluster.call(self._commit, sent, self._id)
+        assert self._writer is not None
+        await self._cluster.call(self._commit, sent, self._writer.name)
         self._committed.update(offsets)
         ends, self._ends = self._ends, {}
         return ends
 
     def _commit(self, offsets: dict[TopicPartition, int], metadata: str) -> None:
-        producer, consumer = self._producer, self._consumer
-        assert producer is not None
-        assert consumer is not None
+        assert self._writer is not None
+        assert self._consumer is not None
         outer = self._cluster.outer
         places = [Place(outer(topic), partition, offset, metadata) for (topic, partition), offset in offsets.items()]
-        decided = False
-        try:
-            if self._unstaged is not None:
-                raise self._unstaged
-            self._begin()
-            if places:
-                membership = self._membership or consumer.consumer_group_metadata()
-                producer.send_offsets_to_transaction(places, membership, COMMIT)
-            served(lambda: producer.flush(COMMIT))  # with the delivery reports
-            decided = True
-            until_done(lambda: producer.commit_transaction(COMMIT))
-        except KafkaException as error:
-            reason = why(error)
-            if reason.txn_requires_abort() or (not decided and (reason.fatal() or reason.code() == FATAL)):
-                raise CommitAborted(reason.str()) from error
-            self._undecided = True
-            raise LogFailed(f"Kafka: the transaction of {self._id} failed: {reason.str()}") from error
-        self._in_transaction = False
+        membership = (self._membership or self._consumer.consumer_group_metadata()) if places else None
+        self._writer.commit(places, membership)
 
     async def rollback(self) -> None:
         """Abort, and go back to what is committed."""
         await self._cluster.call(self._abort)
-        self._ends, self._unstaged = {}, None
+        self._ends = {}
         self._rewinding = True  # by the polling thread, for which another thread would wait
 
     def _abort(self) -> None:
-        assert self._producer is not None
-        if not self._in_transaction and self._unstaged is None:
-            return
+        assert self._writer is not None
         try:
-            self._producer.abort_transaction(COMMIT)
-        except KafkaException as error:  # another worker has ended it, or the broker: its time was over
-            logger.warning("beginning anew with another transactional id", id=self._id, cause=why(error).str())
-            self._begin_producing()
-        self._in_transaction = False
+            self._writer.abort()
+        except LogFailed as error:  # another worker has ended it, or the broker: its time was over
+            logger.warning("beginning anew with another transactional id", cause=str(error))
+            self._begin_writing()
 
     def _rewind(self) -> None:
         assert self._consumer is not None
@@ -373,22 +327,11 @@ class KafkaReader:
             await asyncio.wait([self._polling])
         with contextlib.suppress(LogFailed):
             # What may be committed must not be committed again.
-            await self._taken(self._ours | self._giving.keys(), lost=self._undecided)
-        if self._in_transaction:
+            undecided = self._writer is not None and self._writer.undecided
+            await self._taken(self._ours | self._giving.keys(), lost=undecided)
+        if self._writer is not None and self._writer.under_way:
             with contextlib.suppress(LogFailed):
                 await self.rollback()
         self._stopping = True
         await self._cluster.call(consumer.close)
         self._consumer = None
-
-
-def until_done(work: Callable[[], object]) -> None:
-    """Do it again for as long as Kafka says that it may be done again."""
-    for attempt in range(5):
-        try:
-            work()
-        except KafkaException as error:
-            if attempt == 4 or not why(error).retriable():
-                raise
-        else:
-            return

@@ -12,13 +12,14 @@ import threading
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
-from confluent_kafka import Consumer, KafkaError, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from app.engine.errors import LogFailed
+from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import Cluster, why
 from app.engine.kafka.log import NOTES, KafkaLog
-from app.engine.kafka.reader import COMMIT, KafkaReader, until_done
+from app.engine.kafka.reader import KafkaReader
+from app.engine.kafka.transactions import COMMIT, Transactions
 from app.engine.records import Record, Send, TopicPartition
 
 AHEAD = 5_000
@@ -37,10 +38,9 @@ class SoleLog:
     def __init__(self, log: KafkaLog, name: str, topic: str, group: str) -> None:
         self._log = log
         self._cluster: Cluster = log.cluster
-        self._name = name
         self._topic = topic
         self._group = group
-        self._producers: dict[str, Producer] = {}
+        self._writers = {way: Transactions(log.cluster, f"{name}.{way}") for way in WAYS}
         self._consumer: Consumer | None = None
         self._membership: object = None
         self._notes: dict[str, bytes] = {}
@@ -58,10 +58,7 @@ class SoleLog:
 
     async def open(self) -> None:
         """Fence whoever had the lease before, and learn notes and offsets. Raises LogFailed."""
-        for way in WAYS:
-            producer = Producer(self._cluster.producer(f"{self._name}.{way}"))
-            await self._cluster.call(producer.init_transactions, COMMIT)
-            self._producers[way] = producer
+        await asyncio.gather(*(self._cluster.call(writer.open) for writer in self._writers.values()))
         self._notes = await self._cluster.call(self._read_notes)
         await self._cluster.call(self._begin_reading)
         self._thread = asyncio.ensure_future(self._cluster.call(self._read_on, asyncio.get_running_loop()))
@@ -188,7 +185,7 @@ class SoleLog:
         noted = [Send(NOTES, name.encode(), value, (), None, 0) for name, value in (notes or {}).items()]
         way = READS if offsets else WRITES
         async with self._committing[way]:
-            await self._cluster.call(self._commit, self._producers[way], [*sends, *noted], dict(offsets or {}))
+            await self._cluster.call(self._commit, self._writers[way], [*sends, *noted], dict(offsets or {}))
         self._notes.update(notes or {})
         for (_, partition), offset in (offsets or {}).items():
             self._offsets[partition] = offset
@@ -196,22 +193,16 @@ class SoleLog:
             del records[: bisect.bisect_left(records, offset, key=lambda record: record.offset)]
         return 0
 
-    def _commit(self, producer: Producer, sends: Sequence[Send], offsets: Mapping[TopicPartition, int]) -> None:
+    def _commit(self, writer: Transactions, sends: Sequence[Send], offsets: Mapping[TopicPartition, int]) -> None:
+        outer = self._cluster.outer
+        places = [Place(outer(topic), partition, offset) for (topic, partition), offset in offsets.items()]
+        writer.stage(sends)
         try:
-            producer.begin_transaction()
-            for send in sends:
-                self._cluster.produce(producer, send)
-            if offsets:
-                places = [
-                    Place(self._cluster.outer(topic), partition, offset)
-                    for (topic, partition), offset in offsets.items()
-                ]
-                producer.send_offsets_to_transaction(places, self._membership, COMMIT)
-            until_done(lambda: producer.commit_transaction(COMMIT))
-        except KafkaException as error:
-            with contextlib.suppress(KafkaException):
-                producer.abort_transaction(COMMIT)
-            raise LogFailed(f"Kafka: the transaction of {self._name} failed: {why(error).str()}") from error
+            writer.commit(places, self._membership)
+        except CommitAborted as error:
+            with contextlib.suppress(LogFailed):
+                writer.abort()
+            raise LogFailed(f"Kafka: the transaction of {writer.name} failed: {error}") from error
 
     async def synced(self, commit: int | None = None) -> None:
         """A committed transaction is as durable as the cluster is."""
