@@ -28,7 +28,7 @@ class Loop:
             client
             | {
                 "group.id": name, "isolation.level": "read_committed", "enable.auto.commit": False,
-                "auto.offset.reset": "earliest", "queued.min.messages": 50_000,
+                "auto.offset.reset": "earliest", "queued.min.messages": 50_000, "fetch.queue.backoff.ms": 5,
             }
         )  # fmt: skip
         self._consumer.subscribe([source])

@@ -1,12 +1,13 @@
-"""Quix Streams' program, run by a Python of its own: `python bench/peers/quix.py SERVERS INPUT OUTPUT NAME FOLDER`."""
+"""Quix Streams' program, run by a Python of its own.
+
+`python bench/peers/quix.py SERVERS INPUT OUTPUT NAME FOLDER`. It commits every 5 s, its default:
+with 100 ms, as the others have it, it is half as fast.
+"""
 
 import sys
 from typing import Any
 
 from quixstreams import Application, State
-
-COMMIT_SECONDS = 0.1
-"""As the others have it, for the same latency; its default is 5 s."""
 
 
 def add(line: dict[str, Any], state: State) -> dict[str, Any]:
@@ -29,7 +30,6 @@ def main() -> None:
         broker_address=servers,
         consumer_group=name,
         auto_offset_reset="earliest",
-        commit_interval=COMMIT_SECONDS,
         state_dir=folder,
         processing_guarantee="exactly-once",
         loglevel="WARNING",
