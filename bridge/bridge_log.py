@@ -8,7 +8,12 @@ from app.engine.records import Record, Send, TopicPartition
 
 
 class BridgeLog(Protocol):
-    """Appends with notes, and reads `outbound`. The embedded log is one; on Kafka, that of the lease's holder."""
+    """Appends with notes, and reads `outbound`. The embedded log is one; on Kafka, that of the lease's holder.
+
+    `commit_seconds`: how long a commit that nobody waits for should wait for others (one costs Kafka 5 ms or more).
+    """
+
+    commit_seconds: float
 
     def partitions(self, topic: str) -> int: ...
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]: ...

@@ -65,6 +65,15 @@ class Flight:
     sent: bool = False
 
 
+@dataclass
+class Done:
+    """What is out and acked, and not committed yet: offsets, dead letters, and how far the stream is."""
+
+    offsets: dict[TopicPartition, int] = field(default_factory=dict)
+    letters: list[Send] = field(default_factory=list)
+    seq: int = 0
+
+
 class Publisher:
     """Publishes from one log. `run` works until something fails, and may be called again then."""
 
@@ -81,6 +90,8 @@ class Publisher:
         self._sent = 0
         self._seq = 0
         self._settling: asyncio.Task[None] | None = None
+        self._done = Done()
+        self._committing: asyncio.Task[None] | None = None
         self._stopping = False
 
     def lag(self) -> int:
@@ -102,14 +113,14 @@ class Publisher:
         await self._find_what_is_out(client, stream)
         self._next = [self._committed(partition) for partition in range(self._partitions)]
         self._flights.clear()
+        self._done = Done()
         inbox = client.new_inbox()
         acks = await client.subscribe(f"{inbox}.*", cb=self._receive)
         try:
             await self._publish_all(client, stream, inbox)
         finally:
-            if self._settling is not None:
-                await end([self._settling])
-                self._settling = None
+            await end([task for task in (self._settling, self._committing) if task is not None])
+            self._settling = self._committing = None
             if client.is_connected:
                 await acks.unsubscribe()
 
@@ -122,10 +133,13 @@ class Publisher:
         """Publish one batch while the acks of the one before come in."""
         while True:
             self._appended.clear()
+            if self._committing is not None and self._committing.done():
+                await self._committed_all()  # which raises what it ended with
             batch = [] if self._stopping else self._take()
             if not batch:
                 await self._settled()
                 if self._stopping:
+                    await self._committed_all()
                     return
                 await self._appended.wait()
                 continue
@@ -142,6 +156,11 @@ class Publisher:
         if self._settling is not None:
             settling, self._settling = self._settling, None
             await settling
+
+    async def _committed_all(self) -> None:
+        if self._committing is not None:
+            committing, self._committing = self._committing, None
+            await committing
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -241,7 +260,7 @@ class Publisher:
             flight.done.exception()  # a flight that is given up meanwhile is not an error of its own
 
     async def _settle(self, client: Client, stream: StreamState, flight: Flight) -> None:
-        """Wait for the batch's acks, then commit its offsets and how far the stream is."""
+        """Wait for the batch's acks; then its offsets, and how far the stream is, are to be committed."""
         if flight.plain:
             await client.flush()
             for message in flight.plain:
@@ -251,7 +270,21 @@ class Publisher:
                 await flight.done
         except TimeoutError:
             raise PublishFailed(f"no ack for {len(flight.waiting)} messages in {ACK_TIMEOUT:.0f} s") from None
-        await self._commit(stream, flight.seq, flight.offsets, flight.letters)
+        self._done.offsets |= flight.offsets
+        self._done.letters += flight.letters
+        self._done.seq = max(self._done.seq, flight.seq)
+        if self._committing is not None and self._committing.done():
+            await self._committed_all()
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_done(stream))
+            self._committing.add_done_callback(lambda _task: self._appended.set())
+
+    async def _commit_done(self, stream: StreamState) -> None:
+        """Commit what is done, until nothing is. Nobody waits for it, so it waits for others."""
+        while self._done.offsets:
+            await asyncio.sleep(self._log.commit_seconds)
+            done, self._done = self._done, Done()
+            await self._commit(stream, done.seq, done.offsets, done.letters)
 
     async def _commit(
         self, stream: StreamState, seq: int, offsets: dict[TopicPartition, int], letters: Sequence[Send] = ()

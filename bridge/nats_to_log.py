@@ -28,6 +28,9 @@ logger = logging.getLogger("a4co.bridge")
 BATCH = 500
 """Messages in one commit at most: the loop is held for about 10 ms."""
 
+OURS = ("a4co-ours", b"1")
+"""The header of what we said ourselves."""
+
 
 @dataclass(frozen=True)
 class Position:
@@ -65,15 +68,29 @@ class Mirror:
         """
         async with await self._resume(client, stream) as pull:
             while True:
-                arrived = await pull.take(BATCH)
-                last = arrived[-1]
-                self._notice_gaps(arrived)
+                sends, last = await self._collect(pull)
                 position = Position(last.seq, last.time, stream.created)
-                sends = [send for message in arrived for send in self._sends(message)]
                 await unbroken(self._log.commit(sends, notes={self._note: _packed(position)}))
                 self.position = position
                 self.pending = last.pending
                 self.caught_up = self.caught_up or last.pending == 0
+
+    async def _collect(self, pull: OrderedPull) -> tuple[list[Send], Arrived]:
+        """What is to be appended, and the last message that it stands for.
+
+        Nobody waits for what we said ourselves: as long as nothing else has come, it waits for more.
+        """
+        sends: list[Send] = []
+        read, until = 0, 0.0
+        while True:
+            arrived = await pull.take(BATCH - read)
+            self._notice_gaps(arrived)
+            read += len(arrived)
+            sends += [send for message in arrived for send in self._sends(message)]
+            until = until or time.monotonic() + self._log.commit_seconds
+            awaited = any(OURS not in send.headers for send in sends)
+            if awaited or read == BATCH or not await pull.waits(until - time.monotonic()):
+                return sends, arrived[-1]
 
     # ---- where to go on --------------------------------------------------------------------------------
 
@@ -165,7 +182,7 @@ class Mirror:
             *((name, value.encode()) for name, value in came.items() if not name.lower().startswith("a4co-")),
             ("a4co-subject", message.subject.encode()),
             ("a4co-seq", b"%d" % message.seq),
-            *((("a4co-ours", b"1"),) if ours else ()),
+            *((OURS,) if ours else ()),
         )
 
 

@@ -4,6 +4,7 @@ It notices when the server lost or repeated something and then ends; its user go
 """
 
 import asyncio
+import contextlib
 import json
 from collections import deque
 from typing import Any, NamedTuple, Self
@@ -118,6 +119,15 @@ class OrderedPull:
         taken = [self._read(self._arrived.popleft()) for _ in range(min(limit, len(self._arrived)))]
         await self._ask()
         return taken
+
+    async def waits(self, seconds: float) -> bool:
+        """Whether something has arrived, or arrives within so many seconds."""
+        if not self._arrived and seconds > 0:
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._wake.wait()
+        return bool(self._arrived)
 
     async def _ask(self) -> None:
         """Keep requests outstanding for as many messages as may wait here."""

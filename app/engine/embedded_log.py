@@ -51,6 +51,7 @@ class EmbeddedLog:
 
     off_loop = False
     keeps_itself_small = False
+    commit_seconds = 0.0
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path

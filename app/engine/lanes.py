@@ -24,6 +24,9 @@ logger = structlog.get_logger("a4co.engine")
 SLICE = 200
 """Records that are worked off between two turns of the loop, in which views are answered (200 x 10 to 60 µs)."""
 
+SKIPPED = "skipped"
+"""What became of a record that says nothing to its reader (its message is None)."""
+
 POLL = 0.1
 """Seconds between two looks at the deadlines when nothing arrives."""
 
@@ -104,6 +107,7 @@ class Lane:
         self._hooks = hooks
         self._partitions = 0
         self._since: float | None = None
+        self._awaited = False
         self._records: list[Record] = []
         self._outcomes: list[str] = []
         self._spent = 0.0
@@ -125,7 +129,7 @@ class Lane:
     async def step(self) -> None:
         """Take and work off one batch, and commit if it is time."""
         self._before()
-        records = await self.reader.take(self.batch, POLL if self._since is None else 0.0)
+        records = await self.reader.take(self.batch, self._patience())
         for start in range(0, len(records), SLICE):
             if start:
                 await asyncio.sleep(0)
@@ -133,13 +137,21 @@ class Lane:
             started = time.perf_counter()
             if self._since is None:
                 self._since = started
-            self._outcomes += await self._work(piece)
+            outcomes = await self._work(piece)
+            self._awaited = self._awaited or outcomes.count(SKIPPED) < len(outcomes)
+            self._outcomes += outcomes
             self._records += piece
             self._spent += time.perf_counter() - started
-        # Nothing more waits: who came so far is not kept waiting for others.
-        if self._since is not None and (len(records) < self.batch or self._due()):
+        # Nothing more has come: who waits for what is done is not kept waiting for others.
+        if self._since is not None and (self._due() or (self._awaited and len(records) < self.batch)):
             await self._commit_or_roll_back()
             await asyncio.sleep(0)
+
+    def _patience(self) -> float:
+        """Seconds to wait for records. What was skipped only moves offsets, and nobody waits for that."""
+        if self._since is None:
+            return POLL
+        return 0.0 if self._awaited else max(0.0, self._since + self.reader.commit_seconds - time.perf_counter())
 
     async def _commit_or_roll_back(self) -> None:
         try:
@@ -171,7 +183,7 @@ class Lane:
             self._hooks.processed(self.name, records, outcomes, spent + time.perf_counter() - started)
 
     def _forget(self) -> None:
-        self._since = None
+        self._since, self._awaited = None, False
         self._records, self._outcomes, self._spent = [], [], 0.0
 
     async def given(self, partitions: Collection[int]) -> None:
@@ -248,6 +260,7 @@ class ReducerLane(Lane, Generic[Row]):
                 self.reader.stage([self._reducer.timer(key, deadline, now) for key, deadline in due])
                 self._told += [(part, key, deadline) for key, deadline in due]
                 self._since = self._since or time.perf_counter()
+                self._awaited = True
 
     async def _work(self, records: list[Record]) -> list[str]:
         """Fold the records, one after the other. Whatever goes wrong with one goes to the dead letters, alone."""
@@ -257,7 +270,7 @@ class ReducerLane(Lane, Generic[Row]):
             unit = units.get(record.partition) or self._unit(record.partition)
             try:
                 message = decode[record.topic](record)
-                outcomes.append("skipped" if message is None else unit.fold(message))
+                outcomes.append(SKIPPED if message is None else unit.fold(message))
             except Exception as error:  # noqa: BLE001 - any failure of a record is that record's
                 unit.sends += _reject(self._hooks, record, error)
                 outcomes.append("dead-lettered")
@@ -362,6 +375,6 @@ class EffectLane(Lane):
             rejected += _reject(self._hooks, record, error)
             return "dead-lettered"
         if message is None:
-            return "skipped"
+            return SKIPPED
         messages.append(message)
         return "performed"

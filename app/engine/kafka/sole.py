@@ -36,6 +36,7 @@ class SoleLog:
     """The log of the lease's holder: it appends, keeps notes, and reads one topic from the committed offsets on."""
 
     def __init__(self, log: KafkaLog, name: str, topic: str, group: str) -> None:
+        self.commit_seconds = log.cluster.options.commit_seconds
         self._log = log
         self._cluster: Cluster = log.cluster
         self._topic = topic
