@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-peers chaos chaos-kafka clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers chaos chaos-kafka clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +83,9 @@ fmt: venv-dev ## format the code and repair what can be repaired
 
 bench: venv-dev ## measure speed, latency and memory
 	@$(BIN)/python -m bench
+
+bench-kafka: venv-dev ## full sagas on a Kafka broker of its own (needs Java 17 and Maven); ORDERS=20000 WORKERS=1
+	@$(BIN)/python -m bench.saga_kafka $(if $(ORDERS),--orders $(ORDERS)) $(if $(WORKERS),--workers $(WORKERS))
 
 bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORDS=200000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
 	@$(BIN)/python -m bench.peers $(if $(RECORDS),--records $(RECORDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

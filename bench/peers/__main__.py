@@ -15,13 +15,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.kafka import kafka
 from bench.peers.judge import Judge, Wrong
 from bench.peers.lines import MEASURED_FROM, Row, lines, model
 from bench.peers.programs import PROGRAMS, Missing, Program
 from bench.report import conclude, progress
 from deploy.kafka import broker
 
-KAFKA = Path("data/kafka")
 ENDS = 20.0
 """Seconds that a program has to end after SIGTERM; what it is then has no say in its figures."""
 
@@ -110,19 +110,6 @@ def profiled(pid: int, file: Path | None) -> Iterator[None]:
 def tail(path: Path) -> str:
     """The end of what a program has written."""
     return path.read_text("utf-8", errors="replace")[-2000:]
-
-
-@contextlib.contextmanager
-def kafka(folder: Path) -> Iterator[str]:
-    """A broker of its own; the jars are those of `make kafka`."""
-    folder.mkdir()
-    (folder / "libs").symlink_to(broker.jars(KAFKA).absolute())
-    port = broker.free_port(0)
-    broker.start(folder, port)
-    try:
-        yield f"127.0.0.1:{port}"
-    finally:
-        broker.stop(folder)
 
 
 def measure(programs: Sequence[Program], rounds: int, bench: Bench) -> tuple[dict[str, list[float]], dict[str, str]]:

@@ -1,0 +1,43 @@
+"""One worker of `bench.saga_kafka`: the whole application without its bridge.
+
+`python -m bench.saga_worker SERVERS NAME FOLDER` prints how many partitions it has of every
+table, whenever that changes, and runs until SIGTERM.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+from app.engine.kafka.log import KafkaLog
+from app.main import APP_ID, Marketplace
+from app.settings import Settings
+
+
+async def main() -> int:
+    """Run until SIGTERM (0) or a failure (1)."""
+    servers, name, folder = sys.argv[1:]
+    ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set_result, 0)
+    settings = Settings(kafka_url=f"kafka://{servers}", worker_name=name, data_dir=Path(folder))
+    assert settings.kafka is not None
+    log = KafkaLog(settings.kafka, APP_ID)
+    market = Marketplace(settings, log)
+    market.engine.on_failure = lambda _error: ended.set_result(1)
+    await log.connect()
+    await market.engine.open()
+    await market.engine.start()
+    told: list[int] = []
+    while not ended.done():
+        has = [len(table.partitions) for table in market.engine.tables.values()]
+        if has != told:
+            told = has
+            print(*has, flush=True)
+        await asyncio.wait([ended], timeout=0.1)
+    await market.engine.stop()
+    await log.disconnect()
+    return ended.result()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
