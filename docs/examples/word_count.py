@@ -1,4 +1,4 @@
-"""A stock Faust app on the embedded log: count words, exactly once, with no broker to install.
+"""A stock Faust app that counts words, exactly once: in a file with no broker to install, or on Kafka by another URL.
 
 echo "la aceituna y el aceite" | python docs/examples/word_count.py send
 python docs/examples/word_count.py worker -l info --without-web
@@ -10,8 +10,8 @@ import sys
 
 import faust
 
-LOG = os.environ.get("WORD_LOG", "/tmp/words/log.db")  # noqa: S108 - an example
-app = faust.App("word-count", broker=f"embedded://{LOG}", store="memory://", topic_partitions=4, web_enabled=False)
+BROKER = os.environ.get("BROKER", "embedded:///tmp/words/log.db")  # or a4co-kafka://127.0.0.1:9092
+app = faust.App("word-count", broker=BROKER, store="memory://", topic_partitions=4, web_enabled=False)
 words = app.topic("words", key_type=str, value_type=str)
 counted = app.topic("counted", key_type=str, value_type=int)
 counts = app.Table("counts", default=int)

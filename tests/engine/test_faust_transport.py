@@ -26,7 +26,7 @@ def worker(log: Path, output: Path) -> subprocess.Popen[bytes]:
     with output.open("ab") as out:
         return subprocess.Popen(
             [sys.executable, str(EXAMPLE), "worker", "-l", "warn", "--without-web"],
-            env={**os.environ, "WORD_LOG": str(log)},
+            env={**os.environ, "BROKER": f"embedded://{log}"},
             stdout=out,
             stderr=subprocess.STDOUT,
         )
@@ -87,7 +87,7 @@ def test_the_example_sends_what_it_is_given(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), "send"], input="la aceituna y el aceite", text=True, check=False,
-        env={**os.environ, "WORD_LOG": str(path)}, capture_output=True, timeout=30,
+        env={**os.environ, "BROKER": f"embedded://{path}"}, capture_output=True, timeout=30,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     log = EmbeddedLog(path)

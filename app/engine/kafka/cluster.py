@@ -175,16 +175,16 @@ class Cluster:
                 except KafkaException as error:
                     if why(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker made it meanwhile
                         raise LogFailed(f"Kafka: a topic can't be made: {why(error).str()}") from error
-        there = self._known(topics)
+        there = self.known(topics)
         for name in topics:
             if there.get(name) != partitions:
                 raise TopicMismatch(
                     f"topic {name!r} has {there.get(name, 0)} partitions at {self.options.servers}, and {partitions} "
                     "are wanted: set PARTITIONS as it was, or use another cluster"
                 )
-        self._check_policies(topics)
+        self.check_policies(topics)
 
-    def _known(self, topics: Iterable[str]) -> dict[str, int]:
+    def known(self, topics: Iterable[str]) -> dict[str, int]:
         """The partitions of every topic, once the brokers have told each other of the new ones."""
         deadline = time.monotonic() + REQUEST
         while True:
@@ -193,7 +193,8 @@ class Cluster:
                 return there
             time.sleep(0.1)
 
-    def _check_policies(self, topics: Mapping[str, bool]) -> None:
+    def check_policies(self, topics: Mapping[str, bool]) -> None:
+        """Check that the topics (name -> compacted) are compacted or not. Raises TopicMismatch."""
         resources = [ConfigResource(ConfigResource.Type.TOPIC, self.outer(name)) for name in topics]
         for resource, future in self.admin.describe_configs(resources).items():
             policy = future.result(REQUEST)["cleanup.policy"].value
