@@ -116,6 +116,18 @@ def _mail_address(value: str) -> str:
     return value
 
 
+def _web_url(value: str) -> str:
+    parts = _parts(value, ("http", "https"))
+    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
+        raise ValueError
+    return value.rstrip("/")
+
+
+def _reached_at(host: str, port: int) -> str:
+    host = socket.gethostname() if host in {"0.0.0.0", "::"} else host  # noqa: S104 - read, not bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def _secret_file(path: Path | None) -> Path | None:
     try:
         _secret(path)
@@ -144,6 +156,7 @@ SmtpUrl = Annotated[str | None, AfterValidator(_smtp_url), Allowed("smtp[s]://[u
 Broker = Annotated[
     str, AfterValidator(_broker), Allowed("embedded:///absolute/path/of/the/log.db or kafka://host:port[,host:port]")
 ]
+WebUrl = Annotated[str, AfterValidator(_web_url), Allowed("http[s]://host[:port]")]
 MailAddress = Annotated[str, AfterValidator(_mail_address), Allowed("name@host or Name <name@host>")]
 AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
 LogLevel = Annotated[
@@ -229,6 +242,10 @@ class Settings(BaseSettings):
     web_port: Annotated[int, Field(ge=1, le=65535), Allowed("a port from 1 to 65535")] = Field(
         6066, description="port that the HTTP server listens on"
     )
+    web_url: WebUrl = Field(
+        default_factory=lambda data: _reached_at(data.get("web_host", ""), data.get("web_port", 0)),
+        description="where other workers reach this one's HTTP; by default WEB_HOST and WEB_PORT",
+    )
 
     # ---- the saga ----
     payment_retry_delay: Seconds = Field(300, description="seconds from a retryable failure to the next request")
@@ -290,6 +307,7 @@ class Settings(BaseSettings):
         return KafkaOptions(
             servers=self.broker.removeprefix(KAFKA),
             worker=self.worker_name,
+            url=self.web_url,
             prefix=self.topic_prefix,
             client=client,
             replication=self.topic_replication,

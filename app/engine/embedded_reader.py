@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from app.engine.owners import Alone
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
 
@@ -27,6 +28,10 @@ class EmbeddedReader:
         self._committed = dict(self._positions)
         self._staged: list[Send] = []
         self._wakeup = log.watch(topics)
+
+    def owners(self) -> Alone:
+        """One process has everything."""
+        return Alone()
 
     async def start(self, owner: Owner) -> None:
         """Everything is given at once."""

@@ -100,6 +100,7 @@ class Engine:
         for reducer in application.reducers:
             table = self.tables[reducer.table.name]
             reader = self._reader(reducer.name, reducer.reads, durable=False)
+            table.owners = reader.owners()
             self.lanes.append(ReducerLane(reducer, reader, table, application.hooks, self._clock))
         for effect in application.effects:
             reader = self._reader(effect.name, (effect.reads,), durable=True)

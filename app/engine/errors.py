@@ -22,4 +22,9 @@ class CommitAborted(EngineError):
 
 
 class PartitionElsewhere(EngineError):
-    """The key's partition is another worker's, or not ready yet: ask again later."""
+    """The key's partition is another worker's, or not ready yet: ask who has it, or again later."""
+
+    def __init__(self, table: str, partition: int) -> None:
+        super().__init__(f"partition {partition} of {table} is not ready on this worker")
+        self.table = table
+        self.partition = partition

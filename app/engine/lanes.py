@@ -5,6 +5,7 @@ the rows. It decides nothing about the marketplace.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,8 +93,8 @@ class Hooks:
 
     reject: Callable[[Record, str, str], list[Send]]
     processed: Callable[[str, Sequence[Record], Sequence[str], float], None] = lambda *_batch: None
-    row_changed: Callable[[str, Any | None, Any | None], None] = lambda _table, _old, _new: None
-    row_loaded: Callable[[str, Any], None] = lambda _table, _row: None
+    row_changed: Callable[[str, int, Any | None, Any | None], None] = lambda _table, _partition, _old, _new: None
+    row_loaded: Callable[[str, int, Any], None] = lambda _table, _partition, _row: None
     is_behind: Callable[[], bool] = lambda: False
 
 
@@ -236,14 +237,20 @@ class ReducerLane(Lane, Generic[Row]):
 
     async def given(self, partitions: Collection[int]) -> None:
         """Bring the partitions' rows up to date."""
-        await self.table.open(partitions, lambda row: self._hooks.row_loaded(self.table.name, row))
+        name, loaded = self.table.name, self._hooks.row_loaded
+        for partition in partitions:
+            await self.table.open([partition], functools.partial(loaded, name, partition))
         await super().given(partitions)
         self._behind = True
 
     async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
         """Finish, and close the partitions' rows."""
         await super().taken(partitions, lost=lost)
-        self.table.close(partitions, lambda row: self._hooks.row_changed(self.table.name, row, None))
+        for partition in partitions:
+            self.table.close([partition], functools.partial(self._gone, partition))
+
+    def _gone(self, partition: int, row: Row) -> None:
+        self._hooks.row_changed(self.table.name, partition, row, None)
 
     def _before(self) -> None:
         """Stage a timer message for each row that is due, some of them at a time."""
@@ -300,7 +307,7 @@ class ReducerLane(Lane, Generic[Row]):
                 self.table.partitions[partition].write(changes, ends[TopicPartition(changelog, partition)])
                 before = self._units[partition].before
                 for key, row, _packed, _new in changes:
-                    self._hooks.row_changed(self.table.name, before[key], row)
+                    self._hooks.row_changed(self.table.name, partition, before[key], row)
 
     def _forget(self) -> None:
         super()._forget()

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Protocol
 
+from app.engine.owners import Owners
 from app.engine.records import Record, Send, TopicPartition
 
 
@@ -26,6 +27,9 @@ class Reader(Protocol):
     batch: int
     commit_records: int
     commit_seconds: float
+
+    def owners(self) -> Owners:
+        """Who has which partition, here and elsewhere. To be called once, before `start`."""
 
     async def start(self, owner: Owner) -> None:
         """Begin to read; `owner.given` tells what."""

@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from app.engine.errors import PartitionElsewhere
+from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
 from app.engine.reader import Changelogs
 from app.engine.store import Store
@@ -189,6 +190,7 @@ class Table(Generic[Row]):
         self.spec = spec
         self.name = spec.name
         self.total = total
+        self.owners: Owners = Alone()
         self.partitions: dict[int, TablePartition[Row]] = {}
         self._changelogs = changelogs
         self._directory = directory / spec.name
@@ -215,17 +217,25 @@ class Table(Generic[Row]):
         """The committed row of the key.
 
         Raises:
-            PartitionElsewhere: the key's partition is not here, or not ready.
+            PartitionElsewhere: the key's partition is not here, not ready, or perhaps another worker's by now.
         """
         partition = partition_for(key.encode(), self.total)
         part = self.partitions.get(partition)
-        if part is None:
-            raise PartitionElsewhere(f"partition {partition} of {self.name} is not ready on this worker")
+        if part is None or not self.owners.held(partition):
+            raise PartitionElsewhere(self.name, partition)
         return part.get(key)
 
-    def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
-        """Every row that is here in key order, from behind the key `after` on; each partition as of its first row."""
-        return heapq.merge(*(part.items(after) for part in self.partitions.values()), key=lambda item: item[0])
+    def here(self) -> set[int]:
+        """The partitions that `get` answers for now."""
+        return {partition for partition in self.partitions if self.owners.held(partition)}
+
+    def items(self, after: str | None = None, partitions: Collection[int] | None = None) -> Iterator[tuple[str, Row]]:
+        """Rows in key order, from behind the key `after` on; of the partitions given, or of all that are here.
+
+        All of them as of the moment at which the first row is taken.
+        """
+        parts = [part for number, part in self.partitions.items() if partitions is None or number in partitions]
+        return heapq.merge(*(part.items(after) for part in parts), key=lambda item: item[0])
 
     def count(self) -> int:
         """How many rows are here."""

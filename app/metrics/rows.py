@@ -1,6 +1,7 @@
 """What the rows of order_sagas and inventory amount to, kept up change by change: a scrape scans no table."""
 
 from collections import Counter as Tally
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
@@ -20,7 +21,7 @@ class RowMetrics(Collector):
 
     def __init__(self, clock: Callable[[], float], registry: CollectorRegistry) -> None:
         self._clock = clock
-        self.states: Tally[SagaState] = Tally()
+        self._states: defaultdict[int, Tally[SagaState]] = defaultdict(Tally)  # by partition
         self._deadlines: dict[str, float] = {}  # only of orders that have one: those under way
         self._holds = self._oversold = self._low = 0
         self._started = Counter("saga_started", "Orders whose saga began", registry=registry)
@@ -37,9 +38,13 @@ class RowMetrics(Collector):
         for outcome in ENDS.values():
             self._completed.labels(outcome)  # a series that is 0 is there from the start
 
-    def changed(self, table: str, old: Any, new: Any) -> None:
+    def states(self, partitions: Iterable[int]) -> Tally[SagaState]:
+        """How many orders of the partitions stand in each state."""
+        return sum((self._states[partition] for partition in partitions), Tally())
+
+    def changed(self, table: str, partition: int, old: Any, new: Any) -> None:
         if table == "order_sagas":
-            self._add_saga(old, new)
+            self._add_saga(partition, old, new)
             if new is not None:
                 self._saga_moved(old, new)
         elif table == "inventory":
@@ -48,27 +53,19 @@ class RowMetrics(Collector):
             if old is not None and new is not None and old.holds is not new.holds:
                 self._expired.inc(_expired(old, new))
 
-    def loaded(self, table: str, row: Any) -> None:
+    def loaded(self, table: str, partition: int, row: Any) -> None:
         if table == "order_sagas":
-            self._add_saga(None, row)
+            self._add_saga(partition, None, row)
         elif table == "inventory":
             self._add_stock(row, 1)
 
-    def rebuild(self, table: str, rows: Iterable[tuple[str, Any]]) -> None:
-        if table == "order_sagas":
-            self.states.clear()
-            self._deadlines.clear()
-        elif table == "inventory":
-            self._holds = self._oversold = self._low = 0
-        for _, row in rows:
-            self.loaded(table, row)
-
-    def _add_saga(self, old: OrderSaga | None, new: OrderSaga | None) -> None:
+    def _add_saga(self, partition: int, old: OrderSaga | None, new: OrderSaga | None) -> None:
+        states = self._states[partition]
         if old is not None:
-            self.states[old.state] -= 1
+            states[old.state] -= 1
             self._deadlines.pop(old.order_id, None)
         if new is not None:
-            self.states[new.state] += 1
+            states[new.state] += 1
             if new.deadline is not None:
                 self._deadlines[new.order_id] = new.deadline
 
@@ -97,13 +94,14 @@ class RowMetrics(Collector):
                 counter.inc(n)
 
     def collect(self) -> Iterator[Metric]:
-        states = GaugeMetricFamily("orders_by_state", "Orders that stand in a state", labels=("state",))
+        states = self.states(list(self._states))
+        gauge = GaugeMetricFamily("orders_by_state", "Orders that stand in a state", labels=("state",))
         for state in SagaState:
-            states.add_metric((state.value,), self.states[state])
-        yield states
+            gauge.add_metric((state.value,), states[state])
+        yield gauge
         now = self._clock()
         due = sum(deadline <= now for deadline in self._deadlines.values())
-        active = sum(n for state, n in self.states.items() if state not in ENDS and state is not SagaState.PARKED)
+        active = sum(n for state, n in states.items() if state not in ENDS and state is not SagaState.PARKED)
         for name, text, value in (
             ("saga_active", "Sagas that have begun and not ended", active),
             ("timers_due", "Deadlines that have passed and are not acted on yet", due),

@@ -114,21 +114,18 @@ class Metrics:
 
     # ---- tables ----------------------------------------------------------------------------------------
 
-    def row_changed(self, table: str, old: Any, new: Any) -> None:
+    def row_changed(self, table: str, partition: int, old: Any, new: Any) -> None:
         """A committed change of a row: None for a row that was not there, or is no longer. Other tables are ignored."""
-        self._rows.changed(table, old, new)
+        self._rows.changed(table, partition, old, new)
 
-    def row_loaded(self, table: str, row: Any) -> None:
+    def row_loaded(self, table: str, partition: int, row: Any) -> None:
         """A row that was there at start: it counts in the gauges, not in the counters."""
-        self._rows.loaded(table, row)
+        self._rows.loaded(table, partition, row)
 
-    def rebuild(self, table: str, rows: Iterable[tuple[str, Any]]) -> None:
-        """Count a table's rows anew (at start, or when partitions come and go). Counters stay as they are."""
-        self._rows.rebuild(table, rows)
-
-    def orders_by_state(self) -> dict[str, int]:
-        """How many orders stand in each state; every state is there."""
-        return {state.value: self._rows.states[state] for state in SagaState}
+    def orders_by_state(self, partitions: Iterable[int]) -> dict[str, int]:
+        """How many orders of the partitions stand in each state; every state is there."""
+        states = self._rows.states(partitions)
+        return {state.value: states[state] for state in SagaState}
 
     # ---- scrape ----------------------------------------------------------------------------------------
 

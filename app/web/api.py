@@ -1,12 +1,16 @@
 """Puts the HTTP face together: the routes of every subject, problems, headers and the OpenAPI document."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
 
+from app.engine.errors import PartitionElsewhere
 from app.web import health, inventory, orders, problems
 from app.web.answers import schemas
 from app.web.docs import docs_routes
+from app.web.elsewhere import Elsewhere
 from app.web.security import SecurityHeaders
 from app.web.views import Views
 
@@ -25,7 +29,14 @@ class Api(FastAPI):
 
 
 def create_api(views: Views) -> FastAPI:
-    """The ASGI application. It holds no state of its own and starts nothing."""
+    """The ASGI application. It holds no state of its own but connections to other workers, and starts nothing."""
+    elsewhere = Elsewhere((views.order_sagas, views.inventory))
+
+    @asynccontextmanager
+    async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
+        yield
+        await elsewhere.close()
+
     api = Api(
         title="A4CO streams",
         description="Stock and orders of the marketplace, as the stream application sees them.",
@@ -33,11 +44,13 @@ def create_api(views: Views) -> FastAPI:
         docs_url=None,  # FastAPI's own page loads scripts from a CDN
         redoc_url=None,
         redirect_slashes=False,
+        lifespan=lifespan,
     )
     api.add_middleware(SecurityHeaders)
     problems.install_problems(api)
-    api.include_router(inventory.inventory_routes(views))
-    api.include_router(orders.order_routes(views))
+    api.add_exception_handler(PartitionElsewhere, elsewhere.answer)
+    api.include_router(inventory.inventory_routes(views, elsewhere))
+    api.include_router(orders.order_routes(views, elsewhere))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))
     return api

@@ -10,12 +10,13 @@ from app.domain.causes import iso
 from app.domain.events import MAX_ID
 from app.domain.rows import Stock
 from app.web.answers import Answer, iso_or_none, json_answer, says
-from app.web.pages import LONGEST_CURSOR, page
+from app.web.bodies import body_of
+from app.web.elsewhere import Elsewhere
+from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import Fault, NotReadyError, ProblemError
 from app.web.stock_lines import StockLine, check_lines
 from app.web.views import Views
 
-BODY_LIMIT = 1024 * 1024  # bytes
 MAX_UNITS = 1_000_000_000
 
 
@@ -59,12 +60,10 @@ class ProductWithHolds(Product, frozen=True, kw_only=True):
     holds: list[HoldOf]
 
 
-class ProductPage(Answer, frozen=True, kw_only=True):
-    """Products in the order of their ids. nextCursor is null on the last page; a page may be short before that."""
+class ProductPage(PageAnswer, frozen=True, kw_only=True):
+    """Products in the order of their ids."""
 
     items: list[Product]
-    next_cursor: str | None
-    as_of: str
 
 
 class Imported(Answer, frozen=True, kw_only=True):
@@ -77,7 +76,7 @@ class Imported(Answer, frozen=True, kw_only=True):
 ANSWERS = (InventoryCheck, ProductWithHolds, ProductPage, Imported, StockLine)
 
 
-def inventory_routes(views: Views) -> APIRouter:
+def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     """The endpoints under /api/inventory and /api/stock."""
     router = APIRouter(tags=["inventory"], default_response_class=Response)
 
@@ -107,18 +106,31 @@ def inventory_routes(views: Views) -> APIRouter:
         )
         return json_answer(answer)
 
-    @router.get("/api/inventory", responses=says(ProductPage, 400))
+    @router.get("/api/inventory", responses=says(ProductPage, 400, 503))
     async def list_products(
+        request: Request,
         low: bool | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List products, all of them or by low=true|false."""
-        found = await page(
-            views.inventory, cursor=cursor, limit=limit, wanted=lambda stock: low is None or stock.low == low
-        )
-        items = [Product(**_product(stock)) for stock in found.rows]
-        return json_answer(ProductPage(items=items, next_cursor=found.cursor, as_of=iso(views.clock())))
+        after, table = key_of(cursor), views.inventory
+
+        async def local(partitions: set[int]) -> ProductPage:
+            here = partitions & table.here()
+            found = await page(
+                table, here, after=after, limit=limit, wanted=lambda stock: low is None or stock.low == low
+            )
+            return ProductPage(
+                items=[Product(**_product(stock)) for stock in found.rows],
+                next_cursor=cursor_of(found.last),
+                partial=here != partitions,
+                missing_partitions=sorted(partitions - here),
+                as_of=iso(views.clock()),
+            )
+
+        pages, missing = await elsewhere.pages(request, table, ProductPage, local)
+        return json_answer(merged(pages, missing, limit, lambda product: str(product.product_id)))
 
     @router.get("/api/inventory/{productId}", responses=says(ProductWithHolds, 404, 503))
     async def get_product(product_id: Annotated[str, Path(alias="productId", max_length=MAX_ID)]) -> Response:
@@ -169,16 +181,10 @@ def _product(stock: Stock) -> dict[str, Any]:
 
 
 async def _body(request: Request) -> bytes:
-    """The request's body. ProblemError: not JSON by its header, or more than BODY_LIMIT."""
+    """The request's body. ProblemError: not JSON by its header, or too long."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ProblemError("not-json", "Content-Type must be application/json.")
-    too_large = ProblemError("body-too-large", f"At most {BODY_LIMIT} bytes.")
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > BODY_LIMIT:
-            raise too_large
-    return bytes(body)
+    return await body_of(request)
 
 
 def _listed(body: bytes) -> list[Any]:

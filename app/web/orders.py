@@ -2,7 +2,8 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+import msgspec
+from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from app.domain.causes import iso
@@ -10,7 +11,8 @@ from app.domain.events import MAX_ID
 from app.domain.messages import Money
 from app.domain.rows import OrderSaga, SagaState
 from app.web.answers import Answer, iso_or_none, json_answer, says
-from app.web.pages import LONGEST_CURSOR, page
+from app.web.elsewhere import Elsewhere
+from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import NotReadyError, ProblemError
 from app.web.views import Views
 
@@ -87,39 +89,49 @@ class Order(OrderSummary, frozen=True, kw_only=True):
     as_of: str
 
 
-class OrderPage(Answer, frozen=True, kw_only=True):
-    """Orders in the order of their ids, and how many stand in each state. nextCursor is null on the last page."""
+class OrderPage(PageAnswer, frozen=True, kw_only=True):
+    """Orders in the order of their ids, and how many stand in each state, in all pages together."""
 
     items: list[OrderSummary]
-    next_cursor: str | None
     states: dict[str, int]
-    as_of: str
 
 
 ANSWERS = (Order, OrderPage)
 
 
-def order_routes(views: Views) -> APIRouter:
+def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     """The endpoints under /api/orders."""
     router = APIRouter(tags=["orders"], default_response_class=Response)
 
-    @router.get("/api/orders", responses=says(OrderPage, 400))
+    @router.get("/api/orders", responses=says(OrderPage, 400, 503))
     async def list_orders(
+        request: Request,
         state: SagaState | None = None,
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List orders, all of them or those in one state."""
-        found = await page(
-            views.order_sagas, cursor=cursor, limit=limit, wanted=lambda saga: state is None or saga.state is state
-        )
-        answer = OrderPage(
-            items=[OrderSummary(**_summary(saga)) for saga in found.rows],
-            next_cursor=found.cursor,
-            states=views.metrics.orders_by_state(),
-            as_of=iso(views.clock()),
-        )
-        return json_answer(answer)
+        after, table = key_of(cursor), views.order_sagas
+
+        async def local(partitions: set[int]) -> OrderPage:
+            here = partitions & table.here()
+            states = views.metrics.orders_by_state(here)
+            found = await page(
+                table, here, after=after, limit=limit, wanted=lambda saga: state is None or saga.state is state
+            )
+            return OrderPage(
+                items=[OrderSummary(**_summary(saga)) for saga in found.rows],
+                states=states,
+                next_cursor=cursor_of(found.last),
+                partial=here != partitions,
+                missing_partitions=sorted(partitions - here),
+                as_of=iso(views.clock()),
+            )
+
+        pages, missing = await elsewhere.pages(request, table, OrderPage, local)
+        whole = merged(pages, missing, limit, lambda order: str(order.order_id))
+        states = {name: sum(page.states[name] for page in pages) for name in whole.states}
+        return json_answer(msgspec.structs.replace(whole, states=states))
 
     @router.get("/api/orders/{orderId}", responses=says(Order, 404, 503))
     async def get_order(order_id: Annotated[str, Path(alias="orderId", max_length=MAX_ID)]) -> Response:

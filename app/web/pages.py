@@ -1,13 +1,17 @@
 """How a long list is cut into pages: in the order of keys, the cursor is the last key looked at. A page may be
-short, even empty, and still have a cursor: a filter looks at a bounded number of rows a call.
+short, even empty, and still have a cursor: a filter looks at a bounded number of rows a call, and of what several
+workers say, only that far counts which all of them have looked at.
 """
 
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable
-from typing import Generic, NamedTuple, TypeVar
+from collections.abc import Callable, Collection, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
 
+import msgspec
+
+from app.web.answers import Answer
 from app.web.problems import ProblemError
 from app.web.views import ReadTable
 
@@ -23,28 +27,45 @@ BREATH = 250
 """Rows between two breaths: the loop also runs the agents, and a row takes about 10 µs to decode."""
 
 
+class PageAnswer(Answer, frozen=True, kw_only=True):
+    """One page of a list. nextCursor is null on the last one; a page may be short, even empty, before that.
+
+    partial: rows of the missing partitions are not in it, since no worker answered for them; ask again for the same
+    page.
+    """
+
+    items: list[Any]
+    next_cursor: str | None
+    partial: bool
+    missing_partitions: list[int]
+    as_of: str
+
+
+AnyPage = TypeVar("AnyPage", bound=PageAnswer)
+
+
 class Page(NamedTuple, Generic[Row]):
-    """Rows of one page, and the cursor of the next one (None: this was the last)."""
+    """Rows of one page, and the last key looked at (None: there is nothing behind it)."""
 
     rows: list[Row]
-    cursor: str | None
+    last: str | None
 
 
 async def page(
     table: ReadTable[Row],
+    partitions: Collection[int],
     *,
-    cursor: str | None,
+    after: str | None,
     limit: int,
     wanted: Callable[[Row], bool],
     scanned: int = SCANNED_ROWS,
 ) -> Page[Row]:
-    """The next rows that are wanted, at most `limit`. ProblemError: the cursor is none of ours."""
-    after = None if cursor is None else _key(cursor)
+    """The rows of the partitions that are wanted, from behind the key `after` on, at most `limit`."""
     rows: list[Row] = []
     last = ""
-    for seen, (key, row) in enumerate(table.items(after)):
+    for seen, (key, row) in enumerate(table.items(after, partitions)):
         if len(rows) == limit or seen == scanned:
-            return Page(rows, _cursor(last))
+            return Page(rows, last)
         if seen % BREATH == BREATH - 1:
             await asyncio.sleep(0)
         last = key
@@ -53,11 +74,35 @@ async def page(
     return Page(rows, None)
 
 
-def _cursor(key: str) -> str:
+def merged(pages: Sequence[AnyPage], missing: Collection[int], limit: int, key: Callable[[Any], str]) -> AnyPage:
+    """One page of several with different keys of the same list, all from behind the same key on; at most `limit`."""
+    stopped = [key_of(page.next_cursor) for page in pages]
+    # Behind the least key that one of them stopped at, it may have rows that the others know nothing of.
+    bound = min((at for at in stopped if at is not None), default=None)
+    items = sorted((item for page in pages for item in page.items if bound is None or key(item) <= bound), key=key)
+    if len(items) > limit:
+        items, bound = items[:limit], key(items[limit - 1])
+    return msgspec.structs.replace(
+        pages[0],
+        items=items,
+        next_cursor=cursor_of(bound),
+        partial=bool(missing),
+        missing_partitions=sorted(missing),
+        as_of=min(page.as_of for page in pages),
+    )
+
+
+def cursor_of(key: str | None) -> str | None:
+    """The cursor of a key; None where there is no next page."""
+    if key is None:
+        return None
     return base64.urlsafe_b64encode(key.encode()).decode().rstrip("=")
 
 
-def _key(cursor: str) -> str:
+def key_of(cursor: str | None) -> str | None:
+    """The key of a cursor. ProblemError: it is none of ours."""
+    if cursor is None:
+        return None
     try:
         return base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
     except (binascii.Error, ValueError):

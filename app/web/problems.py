@@ -33,7 +33,9 @@ KINDS = {
     "body-too-large": Kind(413, "The body is too large", "Send at most 1 MiB; split a longer import by product."),
     "not-json": Kind(415, "The body is not JSON", "Send application/json in UTF-8."),
     "invalid-stock": Kind(422, "Lines of the import are wrong", "`errors` has every bad line; nothing was imported."),
-    "not-ready": Kind(503, "Not ready", "Tables are still being rebuilt; come back after Retry-After seconds."),
+    "not-ready": Kind(
+        503, "Not ready", "Tables are being rebuilt or move to another worker; come back after Retry-After seconds."
+    ),
     "http-error": Kind(400, "The request could not be answered", "`status` and `detail` say why."),
     "internal-error": Kind(500, "Something went wrong here", "The worker's log has the cause."),
 }
@@ -83,10 +85,9 @@ class NotReadyError(ProblemError):
 
 def install_problems(api: FastAPI) -> None:
     """Make every error of the API a problem."""
-    api.add_exception_handler(ProblemError, _raised)
+    api.add_exception_handler(ProblemError, problem_answer)
     api.add_exception_handler(HTTPException, _http)
     api.add_exception_handler(RequestValidationError, _invalid)
-    api.add_exception_handler(PartitionElsewhere, _elsewhere)
     api.add_exception_handler(Exception, _internal)
 
 
@@ -105,7 +106,8 @@ def _answer(
     return json_answer(body, body.status, PROBLEM_JSON, headers)
 
 
-async def _raised(request: Request, error: Exception) -> Response:
+async def problem_answer(request: Request, error: Exception) -> Response:
+    """The answer that a ProblemError is."""
     if isinstance(error, NotReadyError):
         headers = {"retry-after": RETRY_AFTER}
         return _answer(request, error.kind, error.detail, headers, ready=False, reasons=error.reasons)
@@ -113,7 +115,7 @@ async def _raised(request: Request, error: Exception) -> Response:
     return _answer(request, error.kind, error.detail, errors=error.errors or msgspec.UNSET)
 
 
-async def _elsewhere(request: Request, error: Exception) -> Response:
+def not_here(request: Request, error: PartitionElsewhere) -> Response:
     """The key is another worker's, or moves: not known here, which is another thing than not there."""
     headers = {"retry-after": RETRY_AFTER}
     return _answer(request, "not-ready", f"{error}.", headers, ready=False, reasons={"partition": str(error)})

@@ -1,10 +1,11 @@
 """What the web needs of the application: tables to read, and callbacks. It never writes a table."""
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from app.domain.rows import OrderSaga, Stock
+from app.engine.owners import Owners
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 
@@ -12,10 +13,23 @@ Row_co = TypeVar("Row_co", covariant=True)
 
 
 class ReadTable(Protocol[Row_co]):
-    """The reading side of a table: committed rows, `items` a snapshot in the order of keys, from behind `after` on."""
+    """The reading side of a table: committed rows, `items` a snapshot in the order of keys, from behind `after` on.
 
+    `total` counts the partitions over all workers; `here` tells which this one answers for now. `get` raises
+    PartitionElsewhere for the others' keys.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def total(self) -> int: ...
+    @property
+    def owners(self) -> Owners: ...
+    def here(self) -> set[int]: ...
     def get(self, key: str) -> Row_co | None: ...
-    def items(self, after: str | None = None) -> Iterator[tuple[str, Row_co]]: ...
+    def items(
+        self, after: str | None = None, partitions: Collection[int] | None = None
+    ) -> Iterator[tuple[str, Row_co]]: ...
     def count(self) -> int: ...
 
 

@@ -323,13 +323,18 @@ class Market:
 
     # ---- looking ---------------------------------------------------------------------------------------
 
+    def row(self, table: str, key: str) -> Any:
+        """The row as it is here, also where Kafka has not confirmed yet that it is the newest one."""
+        partitions = self.engine.tables[table].partitions
+        return partitions[partition_for(key.encode(), self.engine.application.partitions)].get(key)
+
     def saga(self, order: str) -> OrderSaga:
-        row = self.engine.tables["order_sagas"].get(order)
+        row = self.row("order_sagas", order)
         assert row is not None, f"no saga of {order}"
         return row  # type: ignore[no-any-return]
 
     def stock(self, product: str) -> Stock:
-        row = self.engine.tables["inventory"].get(product)
+        row = self.row("inventory", product)
         assert row is not None, f"no product {product}"
         return row  # type: ignore[no-any-return]
 

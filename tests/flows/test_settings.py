@@ -1,4 +1,5 @@
 import json
+import socket
 from io import StringIO
 from pathlib import Path
 
@@ -40,6 +41,25 @@ def test_the_log_lies_in_the_data_folder_unless_it_is_told_elsewhere(monkeypatch
     assert load().log_path == Path("/var/crunchy.db")
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:6066"),
+        ("0.0.0.0", f"http://{socket.gethostname()}:6066"),
+        ("::1", "http://[::1]:6066"),
+    ],
+)
+def test_the_others_reach_a_worker_where_it_listens_unless_told_otherwise(
+    monkeypatch: pytest.MonkeyPatch, host: str, url: str
+) -> None:
+    given(monkeypatch, WEB_HOST=host, KAFKA_URL="kafka://127.0.0.1:9092")
+    kafka = load().kafka
+    assert kafka is not None
+    assert kafka.url == url
+    given(monkeypatch, WEB_URL="https://worker-1.a4co.es/")
+    assert load().web_url == "https://worker-1.a4co.es"
+
+
 def test_an_environment_variable_comes_before_the_env_file_and_an_empty_one_is_unset(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,6 +80,9 @@ def test_an_environment_variable_comes_before_the_env_file_and_an_empty_one_is_u
         ("PARTITIONS", "four"),
         ("WEB_PORT", "65536"),
         ("WEB_HOST", "two words"),
+        ("WEB_URL", "worker-1:6066"),
+        ("WEB_URL", "http://worker-1:6066/behind/a/path"),
+        ("WEB_URL", "http://me:secret@worker-1"),
         ("PAYMENT_RETRY_DELAY", "-1"),
         ("PAYMENT_TIMEOUT", "nan"),
         ("RESERVATION_TTL", "inf"),

@@ -1,87 +1,23 @@
 """The HTTP face over plain tables in memory: what services, operators and Prometheus are told."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
-from app.domain.messages import Line
-from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
-from app.engine.errors import PartitionElsewhere
+from app.domain.rows import Held, Hold, SagaState, Step
 from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.api import create_api
 from app.web.pages import page
 from app.web.stock_lines import StockLine
-from app.web.views import Views
+from tests.flows.shop import NOON, MemoryTable, Shop, cheese, order, partition_of
 
-Row = TypeVar("Row")
-
-NOON = 1_795_521_600.0  # 2026-11-24T12:00:00Z
 JSON = {"content-type": "application/json; charset=utf-8"}
 NOON_ISO = "2026-11-24T12:00:00.000Z"
-
-
-class MemoryTable(Generic[Row]):
-    """A table's reading side over a dict."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.rows: dict[str, Row] = {}
-
-    def get(self, key: str) -> Row | None:
-        return self.rows.get(key)
-
-    def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
-        return (item for item in sorted(self.rows.items()) if after is None or item[0] > after)
-
-    def count(self) -> int:
-        return len(self.rows)
-
-
-@dataclass
-class Shop:
-    """A worker's tables and callbacks, as a test sets them."""
-
-    order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable("order_sagas"))
-    inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable("inventory"))
-    metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
-    not_ready: dict[str, str] = field(default_factory=dict)
-    checks: dict[str, dict[str, Any]] = field(
-        default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
-    )
-    imports: list[list[StockLine]] = field(default_factory=list)
-
-    def put(self, *rows: OrderSaga | Stock) -> None:
-        for row in rows:
-            if isinstance(row, Stock):
-                self.metrics.row_changed("inventory", self.inventory.get(row.product_id), row)
-                self.inventory.rows[row.product_id] = row
-            else:
-                self.metrics.row_changed("order_sagas", self.order_sagas.get(row.order_id), row)
-                self.order_sagas.rows[row.order_id] = row
-
-    async def import_stock(self, lines: list[StockLine]) -> int:
-        self.imports.append(lines)
-        return len(lines)
-
-    def views(self) -> Views:
-        return Views(
-            order_sagas=self.order_sagas,
-            inventory=self.inventory,
-            metrics=self.metrics,
-            ready=lambda: (not self.not_ready, self.not_ready),
-            checks=lambda: self.checks,
-            import_stock=self.import_stock,
-            clock=lambda: NOON,
-        )
-
-    def metric(self, name: str, **labels: str) -> float | None:
-        return self.metrics.registry.get_sample_value(name, labels)
 
 
 @pytest.fixture
@@ -94,39 +30,6 @@ async def web(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(create_api(shop.views()), raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
         yield client
-
-
-def cheese(**changes: Any) -> Stock:
-    stock = Stock(
-        product_id="product_queso_cabra",
-        name="Queso de cabra",
-        category="quesos",
-        artisan_id="artisan_sierra",
-        on_hand=25,
-        threshold=5,
-        holds={"order-1": Hold(2, NOON + 1800), "order-2": Hold(3, NOON + 60)},
-        updated_at=NOON,
-    )
-    return msgspec.structs.replace(stock, **changes)
-
-
-def order(order_id: str = "order-1", state: SagaState = SagaState.AWAITING_PAYMENT, **changes: Any) -> OrderSaga:
-    saga = OrderSaga(
-        order_id=order_id,
-        state=state,
-        customer_id="customer_123",
-        customer_email="cliente@jaen.com",
-        lines=(Line("product_queso_cabra", 2, 12.5, "Queso de cabra", "artisan_sierra"),),
-        total=25,
-        created_at=NOON - 10,
-        updated_at=NOON,
-        products={"product_queso_cabra": Held(2, "held", 23)},
-        reserved_until=NOON + 1800,
-        attempt=1,
-        deadline=NOON + 900,
-        timeline=(Step(NOON - 10, "order.created", "in", event_id="e-1"), Step(NOON, "Reserve", "out")),
-    )
-    return msgspec.structs.replace(saga, **changes)
 
 
 def assert_problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:
@@ -266,10 +169,12 @@ async def test_a_filter_looks_at_a_bounded_number_of_rows_and_goes_on_by_the_cur
     table: MemoryTable[int] = MemoryTable("numbers")
     table.rows = {f"{number:04}": number for number in range(1000)}
     found: list[int] = []
-    cursor, calls = None, 0
-    while calls == 0 or cursor is not None:
-        got = await page(table, cursor=cursor, limit=5, wanted=lambda number: number % 400 == 399, scanned=300)
-        cursor, found, calls = got.cursor, found + got.rows, calls + 1
+    after, calls = None, 0
+    while calls == 0 or after is not None:
+        got = await page(
+            table, table.here(), after=after, limit=5, wanted=lambda number: number % 400 == 399, scanned=300
+        )
+        after, found, calls = got.last, found + got.rows, calls + 1
     assert found == [399, 799]
     assert calls == 4
 
@@ -630,10 +535,10 @@ async def test_metrics_count_holds_those_that_ran_out_and_units_oversold(shop: S
 async def test_metrics_are_right_again_after_a_restart(shop: Shop) -> None:
     shop.put(order("order-1"), order("order-2", SagaState.CLOSED, deadline=None), cheese(low=True))
     restarted = Metrics(lambda: NOON + 3600)
-    for _ in range(2):
-        restarted.rebuild("order_sagas", shop.order_sagas.items())
-        restarted.rebuild("inventory", shop.inventory.items())
-    assert restarted.orders_by_state()["awaiting_payment"] == 1
+    for table in (shop.order_sagas, shop.inventory):
+        for key, row in table.items():
+            restarted.row_loaded(table.name, partition_of(key), row)
+    assert restarted.orders_by_state(range(4))["awaiting_payment"] == 1
     assert restarted.registry.get_sample_value("saga_active") == 1
     assert restarted.registry.get_sample_value("timers_due") == 1
     assert restarted.registry.get_sample_value("inventory_reservations_active") == 2
@@ -656,16 +561,3 @@ async def test_an_event_counts_under_the_type_that_its_subject_has(web: httpx.As
     text = (await web.get("/metrics")).text
     assert 'events_published_total{eventType="OrderConfirmedEvent",subject="order.confirmed"} 1.0' in text
     assert 'events_published_total{eventType="payment.requested.v1",subject="payment.requested.v1"} 1.0' in text
-
-
-async def test_a_key_whose_partition_is_elsewhere_is_asked_again_later_and_never_unknown(
-    web: httpx.AsyncClient, shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def elsewhere(_key: str) -> Stock | None:
-        raise PartitionElsewhere("partition 3 of inventory is not ready on this worker")
-
-    monkeypatch.setattr(shop.inventory, "get", elsewhere)
-    answer = await web.get("/api/inventory/check/queso")
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
-    assert answer.json()["reasons"] == {"partition": "partition 3 of inventory is not ready on this worker"}

@@ -20,6 +20,7 @@ from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import Cluster, why
+from app.engine.kafka.owners import GroupOwners, client_id
 from app.engine.kafka.transactions import COMMIT, Transactions
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
@@ -69,17 +70,25 @@ class KafkaReader:
         self._gone: set[int] = set()
         self._rewinding = False
         self._failure: Exception | None = None
+        self._owners: GroupOwners | None = None
+
+    def owners(self) -> GroupOwners:
+        """Who has which partition; looked for from `start` on."""
+        self._owners = GroupOwners(self._cluster, self._group, len(self._topics))
+        return self._owners
 
     # ---- membership ------------------------------------------------------------------------------------
 
     async def start(self, owner: Owner) -> None:
         """Join the group. Partitions come while `take` is called."""
         self._owner, self._loop = owner, asyncio.get_running_loop()
-        settings: dict[str, Any] = {"group.id": self._cluster.outer(self._group), "client.id": self._name}
+        name = client_id(self._name, self._cluster.options.url)
+        settings: dict[str, Any] = {"group.id": self._cluster.outer(self._group), "client.id": name}
         if self._incremental:
             settings |= {"group.protocol": "consumer", "group.remote.assignor": "range"}
         else:
             settings |= {"partition.assignment.strategy": "range", "session.timeout.ms": SESSION_MS}
+            settings |= {"heartbeat.interval.ms": 1_000}
         self._consumer = Consumer(self._cluster.consumer(**settings))
         await self._cluster.call(self._begin_writing)
         self._consumer.subscribe(
@@ -88,6 +97,8 @@ class KafkaReader:
             on_revoke=self._on_revoke,
             on_lost=self._on_lost,
         )
+        if self._owners is not None:
+            self._owners.start()
 
     def _begin_writing(self) -> None:
         writer = Transactions(self._cluster, f"{self._name}.{uuid.uuid4().hex[:12]}")
@@ -99,6 +110,8 @@ class KafkaReader:
         if not places:
             return
         self.told = True
+        if self._owners is not None:
+            self._owners.member = consumer.memberid() or ""
         (consumer.incremental_assign if self._incremental else consumer.assign)(places)
         consumer.pause(places)
         assert self._loop is not None
@@ -121,6 +134,8 @@ class KafkaReader:
             self._committed |= committed
             self._ours.add(partition)
             self._waiting += [Place(self._cluster.outer(topic), partition) for topic in self._topics]
+            if self._owners is not None:
+                self._owners.changed()
         except Exception as error:  # noqa: BLE001 - `take` raises it
             self._failure = error
         finally:
@@ -333,5 +348,7 @@ class KafkaReader:
             with contextlib.suppress(LogFailed):
                 await self.rollback()
         self._stopping = True
+        if self._owners is not None:
+            await self._owners.stop()
         await self._cluster.call(consumer.close)
         self._consumer = None

@@ -1,0 +1,123 @@
+"""Who has which partition, as the group's coordinator tells: the members' client ids carry their addresses.
+
+It also decides whether what is here may be shown. A worker that slept or was cut off has lost its partitions without
+knowing it; so a partition counts as held only for `CERTAIN` seconds after the coordinator was asked and named us. The
+coordinator gives a silent member's partitions away after the session timeout, counted from the last heartbeat:
+as long as CERTAIN + the heartbeat interval are less than that, nobody else has them yet.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+
+import structlog
+from confluent_kafka import KafkaException
+
+from app.engine.kafka.cluster import Cluster, why
+
+EVERY = 1.0
+"""Seconds between two looks."""
+
+CERTAIN = 4.0
+"""Seconds that a look holds: less than a session less a heartbeat, which are 6 s and 1 s on `make kafka`'s broker, and
+45 s and 5 s by Kafka's default."""
+
+APART = 0.1
+"""Seconds between two looks at the least, however many ask."""
+
+ANSWERS = 2.0
+"""Seconds that the coordinator has for an answer."""
+
+CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+"""A clock that goes on while the machine sleeps, where there is one."""
+
+AT = "@"
+
+logger = structlog.get_logger("a4co.engine.kafka")
+
+
+def client_id(name: str, url: str) -> str:
+    """What a member is called so that the others find it."""
+    return f"{name}{AT}{url}"
+
+
+class GroupOwners:
+    """The owners of a group's partitions. `member` is this worker's id in the group, which its reader tells."""
+
+    def __init__(self, cluster: Cluster, group: str, topics: int) -> None:
+        self.member = ""
+        self._cluster = cluster
+        self._group = cluster.outer(group)
+        self._topics = topics
+        self._has: dict[int, tuple[str, str]] = {}  # partition -> member id, url
+        self._asked = -CERTAIN
+        self._looking: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._wake = asyncio.Event()
+        self._silent = False
+
+    def held(self, partition: int) -> bool:
+        """Whether the coordinator said so, not longer than CERTAIN ago."""
+        has = self._has.get(partition)
+        return has is not None and has[0] == self.member and time.clock_gettime(CLOCK) - self._asked < CERTAIN
+
+    def url(self, partition: int) -> str | None:
+        """The address of the member that has the partition, by the last look, however old."""
+        member, url = self._has.get(partition, (self.member, ""))
+        return url or None if member != self.member else None
+
+    def start(self) -> None:
+        """Look from now on, again and again."""
+        self._watching = asyncio.create_task(self._watch(), name=f"owners of {self._group}")
+
+    def changed(self) -> None:
+        """Something has become ours: look soon."""
+        self._wake.set()
+
+    async def stop(self) -> None:
+        """Look no more."""
+        tasks = [task for task in (self._watching, self._looking) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            self._wake.clear()
+            await self.look()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(EVERY):
+                    await self._wake.wait()
+
+    async def look(self) -> None:
+        """Ask the coordinator; those who ask at the same time get the same answer."""
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+        await asyncio.shield(self._looking)
+
+    async def _look(self) -> None:
+        try:
+            await asyncio.sleep(max(0.0, self._asked + APART - time.clock_gettime(CLOCK)))
+            asked = time.clock_gettime(CLOCK)
+            try:
+                has = await self._ask()
+            except KafkaException as error:
+                if not self._silent:
+                    logger.warning("the group does not tell who has what", group=self._group, cause=why(error).str())
+                self._silent = True
+            else:
+                self._has, self._asked, self._silent = has, asked, False
+        finally:
+            self._looking = None
+
+    async def _ask(self) -> dict[int, tuple[str, str]]:
+        asked = self._cluster.admin.describe_consumer_groups([self._group], request_timeout=ANSWERS)
+        described = await asyncio.wrap_future(asked[self._group])
+        has: dict[int, tuple[str, str]] = {}
+        for member in described.members:
+            url = member.client_id.partition(AT)[2]
+            places = Counter(place.partition for place in member.assignment.topic_partitions)
+            # While it moves, a member may have the partition of some topics only.
+            has |= {partition: (member.member_id, url) for partition, n in places.items() if n == self._topics}
+        return has

@@ -1,0 +1,31 @@
+"""Who has which partition of a table: what is asked before a worker answers for one, or asks another worker."""
+
+from typing import Protocol
+
+
+class Owners(Protocol):
+    """Who has the partitions that one lane works on."""
+
+    def held(self, partition: int) -> bool:
+        """Whether nobody else can have the partition now: its rows here are the newest that there are."""
+
+    def url(self, partition: int) -> str | None:
+        """Where another worker that has the partition is asked over HTTP; None: it has nobody else, or is not known."""
+
+    async def look(self) -> None:
+        """Find out anew. It returns also when that failed."""
+
+
+class Alone:
+    """The owners where there is one process only: everything is here."""
+
+    def held(self, _partition: int) -> bool:
+        """Always."""
+        return True
+
+    def url(self, _partition: int) -> str | None:
+        """There is nobody else."""
+        return None
+
+    async def look(self) -> None:
+        """There is nothing to find out."""

@@ -1,0 +1,204 @@
+"""Asks other workers for what is not here: the answer for a key of theirs, or their part of a list.
+
+Who they are, only the log says. A request from another worker names the partitions that it wants and is never passed
+on: it hops once. Such a request has no more rights than any other, so nothing is gained by forging one.
+"""
+
+import asyncio
+import re
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from typing import Any
+
+import aiohttp
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from yarl import URL
+
+from app.engine.errors import PartitionElsewhere
+from app.web.bodies import body_of
+from app.web.pages import AnyPage
+from app.web.problems import NotReadyError, ProblemError, not_here, problem_answer
+from app.web.views import ReadTable
+
+WANTED = "a4co-partitions"
+"""The header of a request from another worker: the partitions that it wants, by commas."""
+
+PASSED_ON = frozenset(
+    [
+        "accept",
+        "accept-language",
+        "authorization",
+        "content-type",
+        "cookie",
+        "if-modified-since",
+        "if-none-match",
+        "traceparent",
+        "tracestate",
+        "user-agent",
+        "x-correlation-id",
+        "x-request-id",
+    ]
+)
+PASSED_BACK = frozenset(
+    [
+        "cache-control",
+        "content-language",
+        "content-type",
+        "etag",
+        "last-modified",
+        "location",
+        "retry-after",
+        "vary",
+        "www-authenticate",
+    ]
+)
+"""Headers of the request that the other worker gets, and of its answer that the client gets."""
+
+TIMES = aiohttp.ClientTimeout(total=2.0, connect=1.0)
+"""Seconds that another worker has."""
+
+IDLE = 3.0
+"""Seconds that an unused connection is kept: uvicorn closes it after 5."""
+
+
+class Elsewhere:
+    """The other workers, as the tables' owners name them."""
+
+    def __init__(self, tables: Iterable[ReadTable[Any]]) -> None:
+        self._tables = {table.name: table for table in tables}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    # ---- one key -----------------------------------------------------------------------------------------
+
+    async def answer(self, request: Request, error: Exception) -> Response:
+        """The answer of the worker that has the key's partition; 503 when none is known, or it doesn't answer."""
+        assert isinstance(error, PartitionElsewhere)  # noqa: S101 - registered for it
+        answer: Response | None = None
+        if WANTED not in request.headers:
+            try:
+                body = await body_of(request)
+            except ProblemError as problem:
+                return await problem_answer(request, problem)
+            answer = await self._from_owner(request, error, body)
+        return answer or not_here(request, error)
+
+    async def _from_owner(self, request: Request, error: PartitionElsewhere, body: bytes) -> Response | None:
+        owners = self._tables[error.table].owners
+        asked, answer = None, None
+        for again in (True, False):
+            url = owners.url(error.partition)
+            if url is not None and url != asked:
+                asked, answer = url, await self._ask(url, request, [error.partition], body)
+                if answer is not None and answer.status_code != 503:
+                    break
+            if again:
+                await owners.look()
+        return answer
+
+    # ---- a list ------------------------------------------------------------------------------------------
+
+    async def pages(
+        self,
+        request: Request,
+        table: ReadTable[Any],
+        kind: type[AnyPage],
+        local: Callable[[set[int]], Awaitable[AnyPage]],
+    ) -> tuple[list[AnyPage], list[int]]:
+        """Pages that have every partition once, and the partitions that could not be asked.
+
+        `local` gives the page of those of the given partitions that are here.
+
+        Raises:
+            NotReadyError: none could be asked.
+        """
+        wanted = _wanted(request)
+        missing = set(range(table.total)) if wanted is None else wanted
+        pages: list[AnyPage] = []
+        for again in (True, False):
+            here = missing & table.here()
+            asked = {"": here} if here else {}
+            if wanted is None:
+                asked |= _by_owner(table, missing - here)
+            found = await asyncio.gather(
+                *(self._page(url, request, kind, of) if url else local(of) for url, of in asked.items())
+            )
+            for of, page in zip(asked.values(), found, strict=True):
+                if page is not None:
+                    pages.append(page)
+                    missing = missing - (of - set(page.missing_partitions))
+            if not missing or wanted is not None:
+                break
+            if again:
+                await table.owners.look()
+        if not pages:
+            raise NotReadyError({"partitions": f"{sorted(missing)} of {table.name} are not ready on any worker"})
+        return pages, sorted(missing)
+
+    async def _page(
+        self, url: str, request: Request, kind: type[AnyPage], partitions: Collection[int]
+    ) -> AnyPage | None:
+        answer = await self._ask(url, request, partitions)
+        if answer is None or answer.status_code != 200:
+            return None
+        try:
+            return msgspec.json.decode(answer.body, type=kind)
+        except msgspec.DecodeError:  # of another version of this application
+            return None
+
+    # ---- asking ------------------------------------------------------------------------------------------
+
+    async def _ask(self, url: str, request: Request, partitions: Collection[int], body: bytes = b"") -> Response | None:
+        """What the worker answers to this request; None: it doesn't."""
+        headers = {name: value for name, value in request.headers.items() if name in PASSED_ON}
+        headers[WANTED] = ",".join(map(str, sorted(partitions)))
+        try:
+            target = URL.build(
+                scheme=URL(url).scheme,
+                authority=URL(url).raw_authority,
+                path=request.scope["raw_path"].decode("ascii"),
+                query_string=request.scope["query_string"].decode("ascii"),
+                encoded=True,
+            )
+            async with self._client.request(
+                request.method, target, headers=headers, data=body or None, allow_redirects=False
+            ) as answer:
+                kept = {name: value for name, value in answer.headers.items() if name.lower() in PASSED_BACK}
+                return Response(await answer.read(), answer.status, kept)
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return None
+
+    @property
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=TIMES,
+                connector=aiohttp.TCPConnector(keepalive_timeout=IDLE),
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+
+def _wanted(request: Request) -> set[int] | None:
+    """The partitions that another worker asks for; None: a client asks for all of them."""
+    given = request.headers.get(WANTED)
+    if given is None:
+        return None
+    if not re.fullmatch(r"\d{1,5}(,\d{1,5})*", given):
+        raise ProblemError("invalid-request", f"{WANTED} must be numbers of partitions by commas.")
+    return {int(number) for number in given.split(",")}
+
+
+def _by_owner(table: ReadTable[Any], partitions: Iterable[int]) -> dict[str, set[int]]:
+    """The partitions whose owners are known, by the owners' URLs."""
+    found: defaultdict[str, set[int]] = defaultdict(set)
+    for partition in partitions:
+        if url := table.owners.url(partition):
+            found[url].add(partition)
+    return dict(found)

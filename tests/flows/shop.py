@@ -1,0 +1,128 @@
+"""A worker as the web sees it: plain tables in memory, and callbacks as a test sets them."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+from app.domain.messages import Line
+from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
+from app.engine.errors import PartitionElsewhere
+from app.engine.owners import Alone, Owners
+from app.engine.partitioner import partition_for
+from app.metrics.worker import Metrics
+from app.web.stock_lines import StockLine
+from app.web.views import Views
+
+Row = TypeVar("Row")
+
+NOON = 1_795_521_600.0  # 2026-11-24T12:00:00Z
+PARTITIONS = 4
+
+
+def partition_of(key: str) -> int:
+    return partition_for(key.encode(), PARTITIONS)
+
+
+class MemoryTable(Generic[Row]):
+    """A table's reading side over a dict."""
+
+    total = PARTITIONS
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.rows: dict[str, Row] = {}
+        self.owners: Owners = Alone()
+
+    def here(self) -> set[int]:
+        return {partition for partition in range(self.total) if self.owners.held(partition)}
+
+    def get(self, key: str) -> Row | None:
+        if not self.owners.held(partition_of(key)):
+            raise PartitionElsewhere(self.name, partition_of(key))
+        return self.rows.get(key)
+
+    def items(self, after: str | None = None, partitions: Collection[int] | None = None) -> Iterator[tuple[str, Row]]:
+        for key, row in sorted(self.rows.items()):
+            if (after is None or key > after) and (partitions is None or partition_of(key) in partitions):
+                yield key, row
+
+    def count(self) -> int:
+        return len(self.rows)
+
+
+@dataclass
+class Shop:
+    """A worker's tables and callbacks, as a test sets them."""
+
+    order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable("order_sagas"))
+    inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable("inventory"))
+    metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
+    not_ready: dict[str, str] = field(default_factory=dict)
+    checks: dict[str, dict[str, Any]] = field(
+        default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
+    )
+    imports: list[list[StockLine]] = field(default_factory=list)
+
+    def put(self, *rows: OrderSaga | Stock) -> None:
+        for row in rows:
+            if isinstance(row, Stock):
+                key, before = row.product_id, self.inventory.rows.get(row.product_id)
+                self.metrics.row_changed("inventory", partition_of(key), before, row)
+                self.inventory.rows[row.product_id] = row
+            else:
+                key, before_it = row.order_id, self.order_sagas.rows.get(row.order_id)
+                self.metrics.row_changed("order_sagas", partition_of(key), before_it, row)
+                self.order_sagas.rows[row.order_id] = row
+
+    async def import_stock(self, lines: list[StockLine]) -> int:
+        self.imports.append(lines)
+        return len(lines)
+
+    def views(self) -> Views:
+        return Views(
+            order_sagas=self.order_sagas,
+            inventory=self.inventory,
+            metrics=self.metrics,
+            ready=lambda: (not self.not_ready, self.not_ready),
+            checks=lambda: self.checks,
+            import_stock=self.import_stock,
+            clock=lambda: NOON,
+        )
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, labels)
+
+
+def cheese(**changes: Any) -> Stock:
+    stock = Stock(
+        product_id="product_queso_cabra",
+        name="Queso de cabra",
+        category="quesos",
+        artisan_id="artisan_sierra",
+        on_hand=25,
+        threshold=5,
+        holds={"order-1": Hold(2, NOON + 1800), "order-2": Hold(3, NOON + 60)},
+        updated_at=NOON,
+    )
+    return msgspec.structs.replace(stock, **changes)
+
+
+def order(order_id: str = "order-1", state: SagaState = SagaState.AWAITING_PAYMENT, **changes: Any) -> OrderSaga:
+    saga = OrderSaga(
+        order_id=order_id,
+        state=state,
+        customer_id="customer_123",
+        customer_email="cliente@jaen.com",
+        lines=(Line("product_queso_cabra", 2, 12.5, "Queso de cabra", "artisan_sierra"),),
+        total=25,
+        created_at=NOON - 10,
+        updated_at=NOON,
+        products={"product_queso_cabra": Held(2, "held", 23)},
+        reserved_until=NOON + 1800,
+        attempt=1,
+        deadline=NOON + 900,
+        timeline=(Step(NOON - 10, "order.created", "in", event_id="e-1"), Step(NOON, "Reserve", "out")),
+    )
+    return msgspec.structs.replace(saga, **changes)

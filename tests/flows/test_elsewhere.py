@@ -1,0 +1,274 @@
+"""Several workers, each with some of the partitions, asked over real HTTP: every one of them answers for all."""
+
+import asyncio
+import itertools
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+from fastapi import Request
+from starlette.responses import Response
+
+from app.domain.rows import OrderSaga, SagaState
+from app.engine.owners import Owners
+from app.web.api import create_api
+from app.web.elsewhere import WANTED
+from app.web.pages import PageAnswer, cursor_of, key_of, merged, page
+from tests.flows.shop import PARTITIONS, MemoryTable, Shop, cheese, order, partition_of
+from tests.waiting import wait_until
+
+Ask = Callable[..., Any]
+
+
+class Told(Owners):
+    """Owners as the test tells them: what `worker` believes until it looks, and what is true then."""
+
+    def __init__(self, worker: int, truth: dict[int, int], urls: list[str]) -> None:
+        self.looks = 0
+        self._worker = worker
+        self._truth = truth
+        self._urls = urls
+        self._believed = dict(truth)
+
+    def held(self, partition: int) -> bool:
+        return self._truth.get(partition) == self._worker
+
+    def url(self, partition: int) -> str | None:
+        owner = self._believed.get(partition)
+        return None if owner is None or owner == self._worker else self._urls[owner]
+
+    async def look(self) -> None:
+        self.looks += 1
+        self._believed = dict(self._truth)
+
+
+class Workers:
+    """Workers that share `truth`: which of them has which partition."""
+
+    def __init__(self) -> None:
+        self.truth = {0: 0, 1: 1, 2: 2, 3: 1}
+        self.shops = [Shop() for _ in range(3)]
+        self.apis = [create_api(shop.views()) for shop in self.shops]
+        self.urls: list[str] = []
+        self.owners: list[Told] = []
+        self.client = httpx.AsyncClient(timeout=10)
+        self._servers: list[tuple[uvicorn.Server, asyncio.Task[None]]] = []
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Workers"]:
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self.client)
+            for api in self.apis:
+                server = uvicorn.Server(uvicorn.Config(api, port=0, log_config=None, loop="none"))
+                task = asyncio.create_task(server.serve())
+                self._servers.append((server, task))
+                await wait_until(lambda server=server: server.started)  # type: ignore[misc]
+                self.urls.append(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
+            self.told()
+            yield self
+            for number in range(len(self._servers)):
+                await self.ends(number)
+
+    def told(self) -> None:
+        """Everybody knows the truth as it is now."""
+        self.owners = [Told(number, self.truth, self.urls) for number in range(3)]
+        for shop, owners in zip(self.shops, self.owners, strict=True):
+            shop.order_sagas.owners = shop.inventory.owners = owners
+
+    async def ends(self, worker: int) -> None:
+        server, task = self._servers[worker]
+        server.should_exit = True
+        await task
+
+    def put(self, *rows: OrderSaga) -> None:
+        """Each row is at the worker that has its partition."""
+        for row in rows:
+            self.shops[self.truth[partition_of(row.order_id)]].put(row)
+
+    async def get(self, worker: int, path: str, **query: Any) -> httpx.Response:
+        return await self.client.get(self.urls[worker] + path, params=query)
+
+    async def walk(self, worker: int, **query: Any) -> list[str]:
+        """The ids of every page of the orders."""
+        found: list[str] = []
+        while True:
+            answer = (await self.get(worker, "/api/orders", **query)).json()
+            assert answer["partial"] is False
+            found += [item["orderId"] for item in answer["items"]]
+            if answer["nextCursor"] is None:
+                return found
+            query["cursor"] = answer["nextCursor"]
+
+
+@pytest.fixture
+async def workers() -> AsyncIterator[Workers]:
+    async with Workers().running() as workers:
+        yield workers
+
+
+def key_in(partition: int, prefix: str = "order") -> str:
+    """A key of the partition."""
+    return next(key for number in itertools.count() if partition_of(key := f"{prefix}-{number}") == partition)
+
+
+# ---- one key ----------------------------------------------------------------------------------------------
+
+
+async def test_every_worker_gives_the_same_answer_for_every_key(workers: Workers) -> None:
+    keys = [key_in(partition) for partition in range(PARTITIONS)]
+    workers.put(*(order(key) for key in keys))
+    for key in [*keys, "never-heard-of", "never heard of/either", "ni-ñ"]:
+        path = f"/api/orders/{key.replace(' ', '%20').replace('/', '%2F')}"
+        first, *others = [await workers.get(worker, path) for worker in range(3)]
+        assert first.status_code == (200 if key in keys else 404)
+        for other in others:
+            assert (other.status_code, other.content) == (first.status_code, first.content)
+            assert other.headers.items() - {("date", "")} >= {("cache-control", "no-cache")}
+            assert other.headers["content-type"] == first.headers["content-type"]
+
+
+async def test_what_the_client_says_of_itself_and_asks_for_reaches_the_owner(workers: Workers) -> None:
+    heard: list[Request] = []
+    workers.apis[2].middleware_stack = None  # built anew with the one below
+
+    @workers.apis[2].middleware("http")
+    async def listen(request: Request, call_next: Callable[[Request], Any]) -> Response:
+        heard.append(request)
+        answer: Response = await call_next(request)
+        answer.headers["etag"] = '"7"'
+        answer.headers["x-inner"] = "stays here"
+        return answer
+
+    key = key_in(2, "queso")
+    workers.shops[2].put(cheese(product_id=key))
+    said = {"authorization": "Bearer abc", "traceparent": "00-1-2-01", "if-none-match": '"6"', "x-forwarded-for": "no"}
+    url = f"{workers.urls[0]}/api/inventory/check/{key}?quantity=21"
+    answer = await workers.client.request("GET", url, headers=said, content=b"{}")
+    assert answer.json() | {"asOf": ""} == {
+        "productId": key, "available": 20, "quantity": 21, "sufficient": False, "asOf": "",
+    }  # fmt: skip
+    assert answer.headers["etag"] == '"7"'
+    assert "x-inner" not in answer.headers
+    [request] = heard
+    assert {name: request.headers.get(name) for name in said} == said | {"x-forwarded-for": None}
+    assert request.headers["content-length"] == "2"
+
+
+async def test_a_request_hops_once_and_no_further(workers: Workers) -> None:
+    """The owner that was asked has lost the partition: it says so, and asks nobody."""
+    workers.truth[2] = 1
+    answer = await workers.client.get(f"{workers.urls[0]}/api/orders/{key_in(2)}", headers={WANTED: "2"})
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert [owners.looks for owners in workers.owners] == [0, 0, 0]
+
+
+async def test_a_partition_that_has_moved_is_found_at_its_new_owner(workers: Workers) -> None:
+    """Who is asked first still has the row, and doesn't show it."""
+    key = key_in(2)
+    workers.put(order(key, SagaState.AWAITING_PAYMENT))
+    workers.truth[2] = 1
+    workers.put(order(key, SagaState.COMPLETED))
+    answers = [await workers.get(worker, f"/api/orders/{key}") for worker in range(3)]
+    assert [answer.json()["state"] for answer in answers] == ["completed"] * 3
+    assert [owners.looks for owners in workers.owners] == [1, 0, 1]
+
+
+async def test_a_key_whose_owner_is_gone_or_unknown_is_asked_again_later_and_never_unknown(workers: Workers) -> None:
+    await workers.ends(2)
+    del workers.truth[3]
+    for partition in (2, 3):
+        answer = await workers.get(0, f"/api/orders/{key_in(partition)}")
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert int(answer.headers["retry-after"]) > 0
+        assert answer.json()["reasons"] == {
+            "partition": f"partition {partition} of order_sagas is not ready on this worker"
+        }
+
+
+# ---- lists ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1, 2, 7, 500])
+async def test_pages_of_several_workers_have_every_row_once_and_in_order(workers: Workers, limit: int) -> None:
+    states = [SagaState.COMPLETED, SagaState.AWAITING_PAYMENT]
+    keys = sorted(f"order-{number:02}" for number in range(31))
+    workers.put(*(order(key, states[number % 2]) for number, key in enumerate(keys)))
+    for worker in range(3):
+        assert await workers.walk(worker, limit=limit) == keys
+        assert await workers.walk(worker, limit=limit, state="completed") == keys[::2]
+        counted = (await workers.get(worker, "/api/orders", limit=limit)).json()["states"]
+        assert {state: n for state, n in counted.items() if n} == {"completed": 16, "awaiting_payment": 15}
+
+
+async def test_a_list_without_a_worker_s_part_says_so(workers: Workers) -> None:
+    keys = [key_in(partition) for partition in range(PARTITIONS)]
+    workers.put(*(order(key) for key in keys))
+    await workers.ends(1)
+    answer = (await workers.get(0, "/api/orders")).json()
+    assert [item["orderId"] for item in answer["items"]] == sorted([keys[0], keys[2]])
+    assert (answer["partial"], answer["missingPartitions"]) == (True, [1, 3])
+    assert answer["states"]["awaiting_payment"] == 2
+    products = (await workers.get(0, "/api/inventory")).json()
+    assert (products["partial"], products["missingPartitions"]) == (True, [1, 3])
+
+
+async def test_a_partition_that_moves_while_a_list_is_made_is_in_it_once(workers: Workers) -> None:
+    """The former owner has its rows still; the new one is asked after another look."""
+    keys = [key_in(partition) for partition in range(PARTITIONS)]
+    workers.put(*(order(key) for key in keys))
+    workers.truth[2] = 1
+    workers.put(order(keys[2], SagaState.COMPLETED))
+    answer = (await workers.get(0, "/api/orders")).json()
+    assert answer["partial"] is False
+    assert {item["orderId"]: item["state"] for item in answer["items"]} == {
+        key: "completed" if key == keys[2] else "awaiting_payment" for key in keys
+    }
+    assert (answer["states"]["completed"], answer["states"]["awaiting_payment"]) == (1, 3)
+
+
+async def test_a_list_that_nobody_can_give_a_part_of_is_asked_for_later(workers: Workers) -> None:
+    workers.truth.clear()
+    answer = await workers.get(0, "/api/inventory")
+    assert answer.status_code == 503
+    assert int(answer.headers["retry-after"]) > 0
+    answer = await workers.client.get(f"{workers.urls[0]}/api/inventory", headers={WANTED: "all"})
+    assert answer.status_code == 422
+
+
+class Numbers(PageAnswer, frozen=True, kw_only=True):
+    items: list[str]
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_walking_pages_that_stop_anywhere_skips_and_repeats_nothing(seed: int) -> None:
+    """Each worker looks at so few rows a call, and has so few that are wanted, that most pages are short or empty."""
+    chance = random.Random(seed)
+    table: MemoryTable[int] = MemoryTable("numbers")
+    table.rows = {f"{number:03}": number for number in range(chance.randrange(1, 120))}
+    every = chance.choice([1, 3, 10])
+    parts = [[0], [1, 3], [2]]
+    after, found, limit = None, [], chance.choice([1, 2, 5])
+    for _ in range(200):
+        pages = []
+        for part in parts:
+            got = await page(
+                table, part, after=after, limit=limit, wanted=lambda number: number % every == 0,
+                scanned=chance.randrange(1, 9),
+            )  # fmt: skip
+            items = [f"{number:03}" for number in got.rows]
+            pages.append(
+                Numbers(items=items, next_cursor=cursor_of(got.last), partial=False, missing_partitions=[], as_of="now")
+            )
+        whole = merged(pages, [], limit, str)
+        assert len(whole.items) <= limit
+        found += whole.items
+        after = key_of(whole.next_cursor)
+        if after is None:
+            break
+    assert found == [key for key, number in sorted(table.rows.items()) if number % every == 0]
