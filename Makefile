@@ -88,7 +88,7 @@ bench: venv-dev ## measure speed, latency and memory
 bench-kafka: venv-dev ## full sagas on a Kafka broker of its own (needs Java 17 and Maven); ORDERS=20000 WORKERS=1
 	@$(BIN)/python -m bench.saga_kafka $(if $(ORDERS),--orders $(ORDERS)) $(if $(WORKERS),--workers $(WORKERS))
 
-bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORDS=200000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
+bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORDS=600000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
 	@$(BIN)/python -m bench.peers $(if $(RECORDS),--records $(RECORDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PROGRAMS),--programs $(PROGRAMS))
 

@@ -24,7 +24,7 @@ from app import topics
 from app.domain.messages import StockImported
 from bench.kafka import kafka
 from bench.orders import order_created, payment_succeeded
-from bench.report import conclude, progress
+from bench.report import conclude, cpu, progress
 from bridge.routes import ROUTES
 from deploy.kafka.broker import BrokerError, pid_of
 
@@ -34,8 +34,6 @@ MEASURED_FROM = 0.25
 
 SILENT = 60.0
 """Seconds without a new confirmation after which it is given up."""
-
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Outside:
@@ -147,12 +145,6 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-
-
-def cpu(pid: int) -> float:
-    """Seconds of processor time that the process has had."""
-    fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
 
 
 def measure(servers: str, folder: Path, orders: int, *, workers: int, waiting: int, products: int) -> dict[str, Any]:

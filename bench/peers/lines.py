@@ -8,8 +8,11 @@ import msgspec
 
 PARTITIONS = 4
 PRODUCTS = 10_000
-MEASURED_FROM = 0.25
-"""The part of the records after which the clock starts: programs have started by then, and Java has compiled."""
+MEASURED_FROM = 1 / 3
+"""The part of the records after which the clock starts: programs have started by then, and Java has compiled.
+
+Measured on two busy cores: Kafka Streams took its first 120,000 records at a quarter of the speed of what followed.
+"""
 
 
 class Line(msgspec.Struct, frozen=True, rename="camel"):
