@@ -17,9 +17,9 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 
+from app.engine.cancelling import end, unbroken
 from app.engine.records import Record, Send, TopicPartition
 from bridge.bridge_log import BridgeLog
-from bridge.cancelling import end, unbroken
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
 from bridge.jetstream import API_TIMEOUT, BARRIER, BridgeError, StreamState

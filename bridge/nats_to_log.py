@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 
 from app.domain.dialects import Undecodable, key_of
+from app.engine.cancelling import unbroken
 from app.engine.records import Headers, Send
 from bridge import dead_letters
 from bridge.bridge_log import BridgeLog
-from bridge.cancelling import unbroken
 from bridge.counters import BridgeCounters
 from bridge.jetstream import SECOND_NS, StreamState, rfc3339, stored_at
 from bridge.ordered_pull import Arrived, OrderedPull

@@ -13,9 +13,9 @@ from typing import Any
 
 import nats.errors
 
+from app.engine.cancelling import end
 from app.engine.errors import EngineError
 from bridge.bridge_log import BridgeLog
-from bridge.cancelling import end
 from bridge.counters import BridgeCounters
 from bridge.jetstream import BridgeError, Connection, Disconnected, connect, ensure_stream
 from bridge.log_to_nats import Publisher

@@ -13,6 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
+from app.engine.cancelling import unbroken
 from app.engine.errors import CommitAborted
 from app.engine.reader import Reader
 from app.engine.records import Record, Send, TopicPartition
@@ -156,7 +157,7 @@ class Lane:
 
     async def _commit_or_roll_back(self) -> None:
         try:
-            await self.commit()
+            await unbroken(self.commit())
         except CommitAborted as error:
             logger.warning("commit aborted, the records are taken again", lane=self.name, cause=str(error))
             await self.reader.rollback()
@@ -176,9 +177,9 @@ class Lane:
         newest = {(record[0], record[1]): record[2] for record in records}
         offsets = {TopicPartition(*place): offset + 1 for place, offset in newest.items()}
         started = time.perf_counter()
-        self._stage()
+        await self._stage()
         ends = await self.reader.commit(offsets)
-        self._show(ends)
+        await self._show(ends)
         self._forget()
         if records:
             self._hooks.processed(self.name, records, outcomes, spent + time.perf_counter() - started)
@@ -207,10 +208,10 @@ class Lane:
         """Work off the records; a word for each."""
         raise NotImplementedError
 
-    def _stage(self) -> None:
+    async def _stage(self) -> None:
         """Stage what belongs to the commit beside what was staged already."""
 
-    def _show(self, ends: Mapping[TopicPartition, int]) -> None:
+    async def _show(self, ends: Mapping[TopicPartition, int]) -> None:
         """The commit is done."""
 
 
@@ -290,7 +291,7 @@ class ReducerLane(Lane, Generic[Row]):
         unit = self._units[partition] = _Unit(self.table.partitions[partition], self._reducer)
         return unit
 
-    def _stage(self) -> None:
+    async def _stage(self) -> None:
         """One changelog record for each changed row."""
         changelog = self._reducer.table.changelog
         for partition, unit in self._units.items():
@@ -298,8 +299,9 @@ class ReducerLane(Lane, Generic[Row]):
             self.reader.stage(
                 [Send(changelog, key.encode(), packed, (), None, partition) for key, _, packed, _ in changes]
             )
+            await asyncio.sleep(0)  # views are answered between two partitions
 
-    def _show(self, ends: Mapping[TopicPartition, int]) -> None:
+    async def _show(self, ends: Mapping[TopicPartition, int]) -> None:
         self._told = []
         changelog = self._reducer.table.changelog
         for partition, changes in self._changes.items():

@@ -16,10 +16,10 @@ import pytest_asyncio
 from nats.aio.client import Client
 from nats.js.api import StreamConfig
 
+from app.engine.cancelling import end
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import LogFailed
 from app.engine.records import Record, Send, TopicPartition
-from bridge.cancelling import end
 from bridge.counters import BridgeCounters
 from bridge.jetstream import nanoseconds, rfc3339
 from bridge.log_to_nats import GROUP
