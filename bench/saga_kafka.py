@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ class Outside:
         self._producer = Producer(
             client
             | {
-                "partitioner": "murmur2_random", "linger.ms": 2, "enable.idempotence": True, "compression.type": "lz4",
+                "partitioner": "murmur2_random", "linger.ms": 5, "enable.idempotence": True, "compression.type": "lz4",
                 "queue.buffering.max.messages": 1_000_000, "delivery.report.only.error": True,
             }
         )  # fmt: skip
@@ -137,6 +138,10 @@ class Worker:
         lines = self._said.read_text().splitlines()
         return bool(lines) and set(lines[-1].split()) == {str(partitions)}
 
+    def report(self) -> dict[str, Any]:
+        """What it told at its end."""
+        return json.loads(self._said.read_text().splitlines()[-1])  # type: ignore[no-any-return]
+
     def stop(self) -> None:
         """End it."""
         self._process.terminate()
@@ -162,10 +167,21 @@ def measure(servers: str, folder: Path, orders: int, *, workers: int, waiting: i
         outside = Outside(servers, orders, products)
         outside.stock()
         outside.begin()
-        return run(outside, orders, waiting, running, pids)
+        figures = run(outside, orders, waiting, running, pids)
     finally:
         for worker in running:
             worker.stop()
+    return figures | {"records_per_transaction": batches(running)}
+
+
+def batches(workers: Sequence[Worker]) -> dict[str, float]:
+    """The mean of each lane, over all workers, from their start to their end."""
+    transactions, records = Counter[str](), Counter[str]()
+    for worker in workers:
+        report = worker.report()
+        transactions.update(report["transactions"])
+        records.update(report["records"])
+    return {lane: round(records[lane] / number, 1) for lane, number in transactions.items()}
 
 
 def run(outside: Outside, orders: int, waiting: int, running: Sequence[Worker], pids: dict[str, int]) -> dict[str, Any]:

@@ -1,15 +1,19 @@
 """One worker of `bench.saga_kafka`: the whole application without its bridge.
 
 `python -m bench.saga_worker SERVERS NAME FOLDER` prints how many partitions it has of every
-table, whenever that changes, and runs until SIGTERM.
+table, whenever that changes, and runs until SIGTERM. Then it prints a line of JSON: transactions and records by lane.
 """
 
 import asyncio
+import json
 import signal
 import sys
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from app.engine.kafka.log import KafkaLog
+from app.engine.records import Record
 from app.main import APP_ID, Marketplace
 from app.settings import Settings
 
@@ -24,6 +28,13 @@ async def main() -> int:
     log = KafkaLog(settings.kafka, APP_ID)
     market = Marketplace(settings, log)
     market.engine.on_failure = lambda _error: ended.set_result(1)
+    transactions, records = Counter[str](), Counter[str]()
+
+    def processed(lane: str, batch: Sequence[Record], _outcomes: Sequence[str], _seconds: float) -> None:
+        transactions[lane] += 1
+        records[lane] += len(batch)
+
+    market.engine.application.hooks.processed = processed
     await log.connect()
     await market.engine.open()
     await market.engine.start()
@@ -36,6 +47,7 @@ async def main() -> int:
         await asyncio.wait([ended], timeout=0.1)
     await market.engine.stop()
     await log.disconnect()
+    print(json.dumps({"transactions": transactions, "records": records}), flush=True)
     return ended.result()
 
 
