@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from bench.kafka import kafka
 from bench.peers.judge import Judge, Wrong
 from bench.peers.lines import MEASURED_FROM, Row, lines, model
-from bench.peers.programs import PROGRAMS, Missing, Program
+from bench.peers.programs import PROGRAMS, Missing, Program, need
 from bench.report import conclude, cpu, progress
 from deploy.kafka import broker
 
@@ -179,6 +179,8 @@ def main() -> int:
     for program in programs:
         sys.stderr.write(f"{program.name:20} {program.what}\n")
     try:
+        if given.profile:
+            need("py-spy", "pip install py-spy")
         for program in programs:
             program.prepare()
         with tempfile.TemporaryDirectory(prefix="a4co-peers-") as folder, kafka(Path(folder) / "kafka") as servers:

@@ -40,18 +40,19 @@ def _run(what: str, *command: str | Path) -> None:
         raise Missing(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def _need(tool: str, package: str) -> None:
+def need(tool: str, remedy: str) -> None:
+    """Raises Missing, with the remedy, when the tool is not on the PATH."""
     if shutil.which(tool) is None:
-        raise Missing(f"{tool} is needed (on Debian: apt-get install {package})")
+        raise Missing(f"{tool} is needed ({remedy})")
 
 
 def _build_streams() -> None:
     """Compile the Java program, beside the jars that Maven fetches; again when its source is newer."""
-    _need("javac", "openjdk-17-jdk-headless")
+    need("javac", "on Debian: apt-get install openjdk-17-jdk-headless")
     built, sources = STREAMS / "built", [HERE / "kafka_streams" / name for name in ("pom.xml", "OrderTotals.java")]
     if built.exists() and built.stat().st_mtime > max(source.stat().st_mtime for source in sources):
         return
-    _need("mvn", "maven")
+    need("mvn", "on Debian: apt-get install maven")
     sys.stderr.write("building Kafka Streams' program (94 MB of jars, once) ...\n")
     out = STREAMS.absolute()
     pom = sources[0]
