@@ -91,10 +91,16 @@ PROGRAMS = {
             "quix", "Quix Streams 3.28, exactly-once", (str(QUIX_PYTHON), str(HERE / "quix.py")), prepare=_install_quix
         ),
         Program("loop", "a bare Python loop over librdkafka: the ceiling", _module("loop")),
-        Program("faust", "stock Faust 0.15, exactly_once", _module("stock_faust"), ("exactly_once",), slow=True),
         Program(
-            "faust_at_least_once", "stock Faust 0.15, at_least_once", _module("stock_faust"), ("at_least_once",),
-            slow=True,
+            "faust", "stock Faust 0.15, exactly_once", _module("stock_faust"), ("exactly_once", "kafka"), slow=True
+        ),
+        Program(
+            "faust_at_least_once", "stock Faust 0.15, at_least_once", _module("stock_faust"),
+            ("at_least_once", "kafka"), slow=True,
+        ),
+        Program(
+            "faust_on_ours", "the same Faust app on this engine's transport, exactly once", _module("stock_faust"),
+            ("at_least_once", "a4co-kafka"), slow=True,
         ),
     )
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""Stock Faust's program: `python bench/peers/stock_faust.py SERVERS INPUT OUTPUT NAME FOLDER GUARANTEE`."""
+"""A stock Faust app: `python -m bench.peers.stock_faust SERVERS INPUT OUTPUT NAME FOLDER GUARANTEE SCHEME`.
+
+SCHEME is the transport: Faust's own (`kafka`), or this engine's (`a4co-kafka`), which is exactly once by itself.
+"""
 
 import sys
 from typing import Any
@@ -8,11 +11,13 @@ import faust
 from bench.peers.lines import PARTITIONS
 
 
-def application(servers: str, source: str, target: str, name: str, folder: str, guarantee: str) -> faust.App:
+def application(
+    servers: str, source: str, target: str, name: str, folder: str, guarantee: str, scheme: str
+) -> faust.App:
     """The tuned app: what makes it faster is set, what is only for people is off."""
     faust_app = faust.App(
         name,
-        broker=f"kafka://{servers}",
+        broker=f"{scheme}://{servers}",
         store="memory://",
         datadir=folder,
         processing_guarantee=guarantee,

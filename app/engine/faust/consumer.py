@@ -22,7 +22,7 @@ from app.engine.faust.tables import FaustTables
 from app.engine.reader import Reader
 from app.engine.records import Record, TopicPartition
 
-ROUND = 500
+ROUND = 1_000
 """Messages a round at most."""
 
 LONG = 1.0
@@ -61,6 +61,7 @@ class Consumer(Answers):
         self._reading: asyncio.Future[Any] | None = None
         self._tables = FaustTables(self.app, self.transport.log)
         self._emptied = 0
+        self._committing = asyncio.Lock()
         self._topics: set[str] = set()
         self._owned: set[int] = set()
         self._assigned: set[TP] = set()
@@ -80,7 +81,7 @@ class Consumer(Answers):
 
     async def _read(self, topics: set[str], former: "asyncio.Future[Any] | None") -> None:
         if former is not None:
-            await _ended(former)
+            await self._end(former)
         self._tables.check()
         self._watch_handlers()
         for topic in topics:
@@ -128,13 +129,20 @@ class Consumer(Answers):
         if reader is None:
             return
         if self._round and not self._finished:
+            self.producer.leave()
             await self._drop(reader)
         await reader.stop()
 
     async def on_stop(self) -> None:
         """Stop reading."""
         if self._reading is not None:
-            await _ended(self._reading)
+            await self._end(self._reading)
+
+    async def _end(self, reading: "asyncio.Future[Any]") -> None:
+        """Break it off, though not in the midst of a commit, and wait until the partitions are given back."""
+        async with self._committing:
+            reading.cancel()
+        await asyncio.wait([reading])
 
     # ---- rounds ----------------------------------------------------------------------------------------
 
@@ -146,7 +154,7 @@ class Consumer(Answers):
         self._n_acked = 0
         self._round_done.clear()
         self._waiting_for_ack = cast(Any, _AckCounter(self))
-        self.producer.in_round = True
+        self.producer.begin()
         for record in records:
             await self.callback(cast(Message, message_of(record, generation)))
         while not self._finished:
@@ -176,20 +184,21 @@ class Consumer(Answers):
             raise self._failure
 
     async def _commit_round(self, reader: Reader) -> None:
-        if not self._round:
-            return
-        self.producer.ending = True
-        offsets = {TP(*place): offset for place, offset in self._round.items()}
-        await self._handle_attached(offsets)
-        reader.stage(await self.producer.collected())
-        try:
-            await reader.commit(self._round)
-        except CommitAborted as error:
-            logger.warning("commit aborted, the round is done again: %s", error)
-            await self._drop(reader)
-        else:
-            self._close_round()
-            self.app.monitor.on_tp_commit(offsets)
+        async with self._committing:
+            if not self._round:
+                return
+            self.producer.ending = True
+            offsets = {TP(*place): offset for place, offset in self._round.items()}
+            await self._handle_attached(offsets)
+            reader.stage(await self.producer.collected())
+            try:
+                await reader.commit(self._round)
+            except CommitAborted as error:
+                logger.warning("commit aborted, the round is done again: %s", error)
+                await self._drop(reader)
+            else:
+                self._close_round()
+                self.app.monitor.on_tp_commit(offsets)
 
     async def _drop(self, reader: Reader) -> None:
         """Forget the round: its messages are taken again, and the tables are what is committed."""
@@ -264,9 +273,3 @@ class Consumer(Answers):
     def assignment(self) -> set[TP]:
         """The partitions that are ours."""
         return set(self._assigned)
-
-
-async def _ended(task: "asyncio.Future[Any]") -> None:
-    """Cancel it and wait for its end."""
-    task.cancel()
-    await asyncio.wait([task])

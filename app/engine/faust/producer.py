@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from faust.agents import current_agent
 from faust.streams import current_event
 from faust.transport import base
 from faust.types import TP, RecordMetadata
@@ -31,6 +32,8 @@ class Producer(base.Producer):
         """Begin with nothing to send."""
         self.in_round = False
         self.ending = False
+        self._left = False
+        self._known: set[str] = set()
         self._round: list[Send] = []
         self._changes: list[FutureMessage] = []
         self._outside: list[tuple[Send, asyncio.Future[RecordMetadata]]] = []
@@ -50,8 +53,10 @@ class Producer(base.Producer):
 
     @property
     def _collects(self) -> bool:
-        """Whether what is sent just now belongs to the round: an agent sends it, or the end of the round does."""
-        return self.in_round and (self.ending or current_event() is not None)
+        """Whether what is sent just now belongs to a round: an agent sends it (`take` hides the event), or its end."""
+        return (self.in_round or self._left) and (
+            self.ending or current_event() is not None or current_agent() is not None
+        )
 
     async def send(
         self,
@@ -66,11 +71,14 @@ class Producer(base.Producer):
     ) -> Awaitable[RecordMetadata]:
         """Take the message. The future is done when it is committed; in a round, whose end can't be waited for, now."""
         del transactional_id  # the round is the transaction
-        await self.transport.ensure(topic)
+        if topic not in self._known:
+            await self.transport.ensure(topic)
+            self._known.add(topic)
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         send = Send(topic, key, value, headers_of(headers), timestamp, partition)
         if self._collects:
-            self._round.append(send)
+            if not self._left:
+                self._round.append(send)
             future.set_result(self._metadata(send))
         else:
             self._outside.append((send, future))
@@ -95,7 +103,8 @@ class Producer(base.Producer):
     def send_soon(self, fut: FutureMessage) -> None:
         """Take a message from code that can't await (a table's change)."""
         if self._collects:
-            self._changes.append(fut)
+            if not self._left:
+                self._changes.append(fut)
         else:
             self._soon.append(fut)
             self._schedule()
@@ -109,23 +118,46 @@ class Producer(base.Producer):
 
     # ---- rounds ----------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """A round begins."""
+        self.in_round, self._left = True, False
+
     async def collected(self) -> list[Send]:
         """Everything that the round has sent. What an agent sends from here on is no longer the round's."""
         self.ending = True
         try:
+            collected, self._round = self._round, []
             changes, self._changes = self._changes, []
             for fut in changes:
-                await fut.message.channel.publish_message(fut, wait=False)
-            collected, self._round = self._round, []
+                await self._collect(fut, collected)
             return collected
         finally:
             self.ending = self.in_round = False
 
+    async def _collect(self, fut: FutureMessage, collected: list[Send]) -> None:
+        """What Faust's `publish_message` does, which takes 50 µs for a table's change."""
+        message = fut.message
+        topic = message.channel.get_topic_name()
+        if topic not in self._known:
+            await self.transport.ensure(topic)
+            self._known.add(topic)
+        key, value = cast(bytes | None, message.key), cast(bytes | None, message.value)
+        send = Send(topic, key, value, headers_of(message.headers), message.timestamp, message.partition)
+        collected.append(send)
+        fut.set_result(self._metadata(send))
+        if message.callback:
+            message.callback(fut)
+
     def drop(self) -> None:
-        """Forget what a round has sent: its messages will be delivered again."""
+        """Forget what the round has sent: its messages will be delivered again."""
         self._round.clear()
         self._changes.clear()
         self.in_round = False
+
+    def leave(self) -> None:
+        """Forget the round, and what its handlers, which may still run, will send."""
+        self._left = True
+        self.drop()
 
     # ---- outside of rounds -----------------------------------------------------------------------------
 
