@@ -119,6 +119,15 @@ class Topics:
         """Return when the broker has all."""
         assert self._producer.flush(20) == 0
 
+    def abort(self, topic: str, key: str, value: int, partition: int) -> None:
+        """A record that is not committed."""
+        producer = Producer({"bootstrap.servers": self.servers, "transactional.id": f"{self.prefix}aborting"})
+        producer.init_transactions(20)
+        producer.begin_transaction()
+        producer.produce(self.prefix + topic, json.dumps(value), json.dumps(key), partition)
+        producer.flush(10)
+        producer.abort_transaction(20)
+
     def ends(self, topic: str) -> list[int]:
         """The topic's ends, marks of transactions included: quick, for waiting until something has come."""
         consumer = Consumer({"bootstrap.servers": self.servers, "group.id": "ends", "log_level": 0})
