@@ -32,7 +32,7 @@ from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.metrics.worker import Metrics
-from app.settings import Settings, SettingsError, load, redact
+from app.settings import Settings, SettingsError, is_loopback, load, redact
 from app.web.api import create_api
 from app.web.stock_lines import StockLine
 from app.web.views import Views
@@ -298,6 +298,10 @@ def create_app(settings: Settings) -> faust.App:
         web_port=settings.web_port,
         Worker=Worker,
     )
+    if kafka and is_loopback(settings.web_url) and not is_loopback(settings.broker):
+        logger.warning(
+            "workers on other machines can't ask this one: set WEB_HOST or WEB_URL", web_url=settings.web_url
+        )
     marketplace = Marketplace(settings, KafkaLog(kafka, APP_ID) if kafka else log_at(settings.broker))
     service = MarketplaceService(marketplace)
     faust_app.service(service)  # type: ignore[arg-type]  # an instance is taken as well

@@ -128,6 +128,12 @@ def _reached_at(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+def is_loopback(url: str) -> bool:
+    """Whether the URL's (first) host is this machine, seen from itself only."""
+    host = urlsplit(url.partition(",")[0]).hostname or ""
+    return host in {"localhost", "::1"} or host.startswith("127.")
+
+
 def _secret_file(path: Path | None) -> Path | None:
     try:
         _secret(path)

@@ -78,29 +78,32 @@ class Elsewhere:
     # ---- one key -----------------------------------------------------------------------------------------
 
     async def answer(self, request: Request, error: Exception) -> Response:
-        """The answer of the worker that has the key's partition; 503 when none is known, or it doesn't answer."""
-        assert isinstance(error, PartitionElsewhere)  # noqa: S101 - registered for it
-        answer: Response | None = None
-        if WANTED not in request.headers:
-            try:
-                body = await body_of(request)
-            except ProblemError as problem:
-                return await problem_answer(request, problem)
-            answer = await self._from_owner(request, error, body)
-        return answer or not_here(request, error)
+        """The answer of the worker that has the key's partition; 503 when none is known, or it doesn't answer.
 
-    async def _from_owner(self, request: Request, error: PartitionElsewhere, body: bytes) -> Response | None:
+        Asked a second time only where another look names another worker.
+        """
+        assert isinstance(error, PartitionElsewhere)  # noqa: S101 - registered for it
+        reasons = {"partition": str(error)}
+        if WANTED in request.headers:
+            return not_here(request, error, reasons)
+        try:
+            body = await body_of(request)
+        except ProblemError as problem:
+            return await problem_answer(request, problem)
         owners = self._tables[error.table].owners
-        asked, answer = None, None
+        asked, refused = None, None
         for again in (True, False):
             url = owners.url(error.partition)
             if url is not None and url != asked:
                 asked, answer = url, await self._ask(url, request, [error.partition], body)
-                if answer is not None and answer.status_code != 503:
-                    break
+                if answer is None:
+                    reasons["owner"] = f"{url} does not answer"
+                elif answer.status_code != 503:
+                    return answer
+                refused = answer
             if again:
                 await owners.look()
-        return answer
+        return refused or not_here(request, error, reasons)
 
     # ---- a list ------------------------------------------------------------------------------------------
 
@@ -119,25 +122,28 @@ class Elsewhere:
             NotReadyError: none could be asked.
         """
         wanted = _wanted(request)
-        missing = set(range(table.total)) if wanted is None else wanted
+        everything = set(range(table.total)) if wanted is None else wanted
+        missing, silent = everything, set[str]()
         pages: list[AnyPage] = []
         for again in (True, False):
             here = missing & table.here()
             asked = {"": here} if here else {}
             if wanted is None:
-                asked |= _by_owner(table, missing - here)
+                asked |= _by_owner(table, missing - here, silent)
             found = await asyncio.gather(
                 *(self._page(url, request, kind, of) if url else local(of) for url, of in asked.items())
             )
-            for of, page in zip(asked.values(), found, strict=True):
-                if page is not None:
+            for (url, of), page in zip(asked.items(), found, strict=True):
+                if page is None:
+                    silent.add(url)
+                else:
                     pages.append(page)
                     missing = missing - (of - set(page.missing_partitions))
             if not missing or wanted is not None:
                 break
             if again:
                 await table.owners.look()
-        if not pages:
+        if missing == everything:
             raise NotReadyError({"partitions": f"{sorted(missing)} of {table.name} are not ready on any worker"})
         return pages, sorted(missing)
 
@@ -195,10 +201,11 @@ def _wanted(request: Request) -> set[int] | None:
     return {int(number) for number in given.split(",")}
 
 
-def _by_owner(table: ReadTable[Any], partitions: Iterable[int]) -> dict[str, set[int]]:
-    """The partitions whose owners are known, by the owners' URLs."""
+def _by_owner(table: ReadTable[Any], partitions: Iterable[int], silent: Collection[str]) -> dict[str, set[int]]:
+    """The partitions whose owners are known and not silent, by the owners' URLs."""
     found: defaultdict[str, set[int]] = defaultdict(set)
     for partition in partitions:
-        if url := table.owners.url(partition):
+        url = table.owners.url(partition)
+        if url is not None and url not in silent:
             found[url].add(partition)
     return dict(found)

@@ -115,10 +115,10 @@ async def problem_answer(request: Request, error: Exception) -> Response:
     return _answer(request, error.kind, error.detail, errors=error.errors or msgspec.UNSET)
 
 
-def not_here(request: Request, error: PartitionElsewhere) -> Response:
+def not_here(request: Request, error: PartitionElsewhere, reasons: Mapping[str, str]) -> Response:
     """The key is another worker's, or moves: not known here, which is another thing than not there."""
     headers = {"retry-after": RETRY_AFTER}
-    return _answer(request, "not-ready", f"{error}.", headers, ready=False, reasons={"partition": str(error)})
+    return _answer(request, "not-ready", f"{error}.", headers, ready=False, reasons=dict(reasons))
 
 
 async def _http(request: Request, error: Exception) -> Response:

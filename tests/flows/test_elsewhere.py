@@ -161,9 +161,12 @@ async def test_what_the_client_says_of_itself_and_asks_for_reaches_the_owner(wor
 async def test_a_request_hops_once_and_no_further(workers: Workers) -> None:
     """The owner that was asked has lost the partition: it says so, and asks nobody."""
     workers.truth[2] = 1
-    answer = await workers.client.get(f"{workers.urls[0]}/api/orders/{key_in(2)}", headers={WANTED: "2"})
-    assert answer.status_code == 503
-    assert int(answer.headers["retry-after"]) > 0
+    for path in (f"/api/orders/{key_in(2)}", "/api/orders"):
+        answer = await workers.client.get(workers.urls[0] + path, headers={WANTED: "2"})
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+    half = (await workers.client.get(f"{workers.urls[0]}/api/inventory", headers={WANTED: "0,2"})).json()
+    assert half["missingPartitions"] == [2]
     assert [owners.looks for owners in workers.owners] == [0, 0, 0]
 
 
@@ -186,9 +189,9 @@ async def test_a_key_whose_owner_is_gone_or_unknown_is_asked_again_later_and_nev
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
         assert int(answer.headers["retry-after"]) > 0
-        assert answer.json()["reasons"] == {
-            "partition": f"partition {partition} of order_sagas is not ready on this worker"
-        }
+        reasons = {"partition": f"partition {partition} of order_sagas is not ready on this worker"}
+        gone = {"owner": f"{workers.urls[2]} does not answer"} if partition == 2 else {}
+        assert answer.json()["reasons"] == reasons | gone
 
 
 # ---- lists ------------------------------------------------------------------------------------------------
