@@ -95,9 +95,9 @@ bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORD
 chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
 	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
-chaos-kafka: venv-dev ## the same with workers that share a Kafka log; KILLS=20 STOPS=2 WORKERS=2 SEED=n
-	@$(BIN)/python -m bench.chaos_kafka --kills $(or $(KILLS),20) --stops $(or $(STOPS),2) \
-		--workers $(or $(WORKERS),2) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
+chaos-kafka: venv-dev ## the same with workers that share a Kafka log; KILLS=50 LEAVES=20 STOPS=2 WORKERS=3 SEED=n
+	@$(BIN)/python -m bench.chaos_kafka --kills $(or $(KILLS),50) --leaves $(or $(LEAVES),20) --stops $(or $(STOPS),2) \
+		--workers $(or $(WORKERS),3) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
 
 # ---- keep ----------------------------------------------------------------------------------------------
 

@@ -1,8 +1,9 @@
 """Kills workers that share a Kafka log, one at a time, again and again under load; the same model judges what came out.
 
-`python -m bench.chaos_kafka --kills 20 --workers 2 --stops 2` prints a line a kill and ends with one line of JSON; its
-exit code is 1 when anything was lost, repeated or different. A stop: who runs the bridge is held for longer than the
-others wait for it, and goes on then, believing that it still has what others have by now.
+`python -m bench.chaos_kafka --kills 50 --leaves 20 --stops 2 --workers 3` prints a line for each and ends with one line
+of JSON; its exit code is 1 when anything was lost, repeated or different. A worker that leaves does so in order, and
+comes back. A stop: who runs the bridge is held for longer than the others wait for it, and goes on then, believing that
+it still has what others have by now.
 """
 
 import argparse
@@ -30,8 +31,8 @@ STILL = 25.0
 """Seconds without a new answer after which nothing more is waited for: two sessions of a worker, and every timer."""
 
 
-HELD = 12.0
-"""Seconds that a worker is held: twice the time after which the others have its work."""
+HELD = 30.0
+"""Seconds that a worker is held: five times that after which the others have its work."""
 
 
 class Workers:
@@ -79,8 +80,11 @@ async def is_connected(worker: WorkerProcess) -> bool:
 class KafkaRun(Run):
     """The same marketplace with `workers` workers on one Kafka log; one of them at a time is killed."""
 
-    def __init__(self, folder: Path, *, servers: str, workers: int, stops: int = 0, **options: Any) -> None:
+    def __init__(
+        self, folder: Path, *, servers: str, workers: int, leaves: int = 0, stops: int = 0, **options: Any
+    ) -> None:
         super().__init__(folder, **options)
+        self._leaves = leaves
         self._stops = stops
         self._servers = servers
         self._prefix = f"chaos-{uuid.uuid4().hex[:8]}."
@@ -120,13 +124,18 @@ class KafkaRun(Run):
         return self._verdict
 
     async def _trouble(self, workers: Workers) -> None:
-        """Publish every order while workers die and come back; all have been started at the end."""
-        kills, shares = self._verdict.kills, self._verdict.kills + self._stops + 1
-        for number in range(kills):
+        """Publish every order while workers die, leave and come back; all have been started at the end."""
+        ends = ["killed"] * self._verdict.kills + ["left"] * self._leaves
+        self._chance.shuffle(ends)
+        shares = len(ends) + self._stops + 1
+        for number, end in enumerate(ends):
             publishing = asyncio.create_task(self.publish(self.orders[number::shares]))
             victim = self._chance.choice(workers.all)
             await self._at_work()
-            victim.kill()
+            if end == "killed":
+                victim.kill()
+            else:
+                await asyncio.to_thread(victim.stop)
             if wiped := self._wipe_always or self._chance.random() < 0.25:
                 victim.wipe_tables()
             away = self._chance.choice([0.0, 1.0, 3.0, 8.0])
@@ -136,8 +145,8 @@ class KafkaRun(Run):
             if self._chance.random() < 0.5:
                 await victim.ready()
             said = f"away {away:g} s{', tables wiped' if wiped else ''}; {len(self._market.heard)} answers heard so far"
-            self._tell(f"kill {number + 1}/{kills}: {victim.settings['WORKER_NAME']} {said}")
-        for number in range(kills, kills + self._stops):
+            self._tell(f"{number + 1}/{len(ends)}: {victim.settings['WORKER_NAME']} {end}, {said}")
+        for number in range(len(ends), len(ends) + self._stops):
             await self._stop_the_bridge(workers, self.orders[number::shares])
         await self.publish(self.orders[shares - 1 :: shares])
 
@@ -206,6 +215,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.chaos_kafka", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--leaves", type=int, default=0, help="workers that are stopped in order")
     parser.add_argument("--stops", type=int, default=0)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--orders", type=int, default=0, help=f"default: {ORDERS_A_KILL} for each kill")
@@ -219,6 +229,7 @@ def main() -> int:
                 servers=broker.servers,
                 workers=given.workers,
                 kills=given.kills,
+                leaves=given.leaves,
                 stops=given.stops,
                 seed=given.seed,
                 orders=given.orders,

@@ -10,17 +10,15 @@ from uuid import UUID
 
 NAMESPACE = UUID("a4c0a4c0-0000-5000-8000-a4c0a4c0a4c0")
 _NAMESPACE = NAMESPACE.bytes
+_VARIANT = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def caused(cause: str, kind: str, qualifier: str = "") -> str:
     """The id (uuid5, lower case) of what `kind` of thing follows from the event or entity `cause`."""
-    # As str(uuid5(NAMESPACE, ...)), in a third of its time: a saga makes nine ids.
+    # As str(uuid5(NAMESPACE, ...)), in a quarter of its time: a saga makes nine ids.
     name = f"{cause}:{kind}:{qualifier}".encode()
-    digest = bytearray(sha1(_NAMESPACE + name, usedforsecurity=False).digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x50
-    digest[8] = digest[8] & 0x3F | 0x80
-    text = digest.hex()
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    text = sha1(_NAMESPACE + name, usedforsecurity=False).hexdigest()
+    return f"{text[:8]}-{text[8:12]}-5{text[13:16]}-{_VARIANT[text[16]]}{text[17:20]}-{text[20:32]}"
 
 
 @lru_cache(maxsize=4096)

@@ -100,7 +100,9 @@ class Cluster:
             "transactional.id": self.outer(transactional_id),
             "transaction.timeout.ms": int(1000 * TRANSACTION_TIMEOUT),
             "partitioner": "murmur2_random",
-            "linger.ms": 0,
+            # A commit sends at once what is still here. With 0, a large transaction travels in many small requests:
+            # 12 to 13 µs of CPU a record here and 4 in the broker, instead of 8 to 9 and 1.4.
+            "linger.ms": 5,
             # The broker asks for a retry while it still ends the transaction before: 100 ms is librdkafka's default.
             "retry.backoff.ms": 2,
             "retry.backoff.max.ms": 100,
