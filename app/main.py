@@ -65,6 +65,7 @@ class Marketplace:
         else:
             self.bridge = self._bridge(settings, log)
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
+        self.metrics.watch_tables(self.engine.tables)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
@@ -91,7 +92,6 @@ class Marketplace:
                 reject=self._reject,
                 processed=self._processed,
                 row_changed=self.metrics.row_changed,
-                row_loaded=self.metrics.row_loaded,
                 is_behind=self.bridge.is_behind,
             ),
         )

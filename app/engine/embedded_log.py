@@ -4,6 +4,7 @@ It decides places (partition, offset) and durability. It knows nothing of rows, 
 """
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import os
@@ -12,7 +13,8 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -21,6 +23,7 @@ from app.engine.disk_sync import DiskSync
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.errors import LogBusy, LogFailed, TopicMismatch
 from app.engine.partitioner import partition_for
+from app.engine.reader import Changes
 from app.engine.records import Headers, Record, Send, TopicPartition
 
 OFFSET_BITS = 40
@@ -49,14 +52,13 @@ class EmbeddedLog:
         LogFailed: the disk is full or failed; nothing of that commit is kept, and the log takes no more.
     """
 
-    off_loop = False
     keeps_itself_small = False
     commit_seconds = 0.0
 
     def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
         self.path = path
         self.where = str(path)
-        self.identity = ""
+        self._identity = ""
         self.failure: LogFailed | None = None
         self.on_failure: Callable[[LogFailed], None] = lambda _error: None
         self.on_commit: Callable[[int, float], None] = lambda _records, _seconds: None
@@ -124,7 +126,7 @@ class EmbeddedLog:
             self._lock = None
 
     def _load(self) -> None:
-        self.identity = self._db.execute("SELECT value FROM notes WHERE name='log-identity'").fetchone()[0].hex()
+        self._identity = self._db.execute("SELECT value FROM notes WHERE name='log-identity'").fetchone()[0].hex()
         for name, partitions in self._db.execute("SELECT name, partitions FROM topics").fetchall():
             self._topics[name] = [-1] * partitions
         for place, topic, partition in self._db.execute("SELECT * FROM places").fetchall():
@@ -347,22 +349,52 @@ class EmbeddedLog:
             for row_id, ts, key, value, headers in found
         ]
 
+    # ---- changelogs (on threads) -----------------------------------------------------------------------
+
+    def identity(self, topic: str) -> str:
+        """The log's own: a topic of it can't be made anew."""
+        del topic
+        return self._identity
+
     def span(self, topic: str, partition: int) -> tuple[int, int]:
         """The partition's first offset, and its end."""
-        return self.begin(topic, partition), self.end(topic, partition)
+        place = self._places(topic)[partition]
+        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
+        with self._reading() as db:
+            found = db.execute("SELECT min(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
+        end = self._ends[place]
+        return end if found is None else found - low, end
+
+    def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
+        """What the records from `offset` to the end set, in batches."""
+        low = self._places(topic)[partition] << OFFSET_BITS
+        for rows in self._behind(low, offset, "key, value"):
+            yield [(key or b"", value) for _, key, value in rows], rows[-1][0] - low + 1
 
     def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
         """The records from `offset` to the end, in batches."""
-        while records := self.read(topic, partition, offset, REPLAYED_AT_ONCE):
-            yield records
-            offset = records[-1].offset + 1
+        low = self._places(topic)[partition] << OFFSET_BITS
+        for rows in self._behind(low, offset, "ts, key, value, headers"):
+            yield [
+                Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
+                for row_id, ts, key, value, headers in rows
+            ]
+
+    def _behind(self, low: int, offset: int, columns: str) -> Iterator[list[Any]]:
+        question = f"SELECT id, {columns} FROM records WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608 - ours
+        with self._reading() as db:
+            found = db.execute(question, (low + offset, low + (1 << OFFSET_BITS)))
+            while rows := found.fetchmany(REPLAYED_AT_ONCE):
+                yield rows
+
+    def _reading(self) -> contextlib.closing[sqlite3.Connection]:
+        """A connection of its own, for a thread: it holds up nobody."""
+        where = f"file:{quote(str(self.path))}?mode=ro"
+        return contextlib.closing(sqlite3.connect(where, uri=True, check_same_thread=False))
 
     def begin(self, topic: str, partition: int) -> int:
         """The first offset that is there; `end` when there is none."""
-        place = self._places(topic)[partition]
-        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
-        found = self._db.execute("SELECT min(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
-        return self._ends[place] if found is None else int(found) - low
+        return self.span(topic, partition)[0]
 
     def end(self, topic: str, partition: int) -> int:
         """The offset that the next record will get."""

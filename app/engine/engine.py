@@ -14,8 +14,9 @@ import structlog
 from app.engine.errors import EngineError
 from app.engine.lanes import Effect, EffectLane, Hooks, Lane, Reducer, ReducerLane, Topic
 from app.engine.log import Log
+from app.engine.progress import Progress
 from app.engine.reader import Reader
-from app.engine.tables import Table
+from app.engine.tables import Table, together
 
 COLLECT = (50_000, 20, 50)
 """Python's cycle collector looks at all that is new after so many new objects, 20 such times, and 50 of those. Rows and
@@ -25,23 +26,6 @@ TIDY_EVERY = 30.0
 """Seconds between two looks at what compaction and retention would drop."""
 
 logger = structlog.get_logger("a4co.engine")
-
-
-class Progress:
-    """How far the recovery is, over all partitions that are being recovered."""
-
-    def __init__(self) -> None:
-        self._parts: dict[tuple[str, int], tuple[int, int]] = {}
-
-    def told(self, table: str, partition: int, done: int, total: int) -> None:
-        """So many of a partition's changelog records are done."""
-        self._parts[table, partition] = (done, total)
-
-    @property
-    def percent(self) -> int:
-        """0 to 100: the part of the changelog records that is done."""
-        total = sum(total for _, total in self._parts.values())
-        return 100 * sum(done for done, _ in self._parts.values()) // total if total else 100
 
 
 @dataclass(kw_only=True)
@@ -117,7 +101,7 @@ class Engine:
     async def start(self) -> None:
         """Start every lane; on an embedded log, the tables are up to date when this returns. `open` comes first."""
         gc.set_threshold(*COLLECT)
-        await asyncio.gather(*(lane.reader.start(lane) for lane in self.lanes))
+        await together(lane.reader.start(lane) for lane in self.lanes)
         works = {lane.name: lane.run for lane in self.lanes}
         if not self.log.keeps_itself_small:
             works["tidying"] = self._tidy

@@ -13,6 +13,10 @@ class LogFailed(EngineError):
     """The log could not be written or synced (disk full, I/O error). Nothing of the failed commit is kept."""
 
 
+class StoreDamaged(EngineError):
+    """A table's store can't be read. It is rebuilt from the changelog when it is opened the next time."""
+
+
 class TopicMismatch(EngineError):
     """A topic exists with other partitions than declared, or is not declared at all."""
 

@@ -5,7 +5,6 @@ the rows. It decides nothing about the marketplace.
 """
 
 import asyncio
-import functools
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from app.engine.cancelling import unbroken
-from app.engine.errors import CommitAborted
+from app.engine.errors import CommitAborted, StoreDamaged
 from app.engine.reader import Reader
 from app.engine.records import Record, Send, TopicPartition
 from app.engine.tables import Change, Table, TablePartition, TableSpec
@@ -94,8 +93,7 @@ class Hooks:
 
     reject: Callable[[Record, str, str], list[Send]]
     processed: Callable[[str, Sequence[Record], Sequence[str], float], None] = lambda *_batch: None
-    row_changed: Callable[[str, int, Any | None, Any | None], None] = lambda _table, _partition, _old, _new: None
-    row_loaded: Callable[[str, int, Any], None] = lambda _table, _partition, _row: None
+    row_changed: Callable[[str, Any | None, Any | None], None] = lambda _table, _old, _new: None
     is_behind: Callable[[], bool] = lambda: False
 
 
@@ -238,20 +236,14 @@ class ReducerLane(Lane, Generic[Row]):
 
     async def given(self, partitions: Collection[int]) -> None:
         """Bring the partitions' rows up to date."""
-        name, loaded = self.table.name, self._hooks.row_loaded
-        for partition in partitions:
-            await self.table.open([partition], functools.partial(loaded, name, partition))
+        await self.table.open(partitions)
         await super().given(partitions)
         self._behind = True
 
     async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
         """Finish, and close the partitions' rows."""
         await super().taken(partitions, lost=lost)
-        for partition in partitions:
-            self.table.close([partition], functools.partial(self._gone, partition))
-
-    def _gone(self, partition: int, row: Row) -> None:
-        self._hooks.row_changed(self.table.name, partition, row, None)
+        self.table.close(partitions)
 
     def _before(self) -> None:
         """Stage a timer message for each row that is due, some of them at a time."""
@@ -279,6 +271,8 @@ class ReducerLane(Lane, Generic[Row]):
             try:
                 message = decode[record.topic](record)
                 outcomes.append(SKIPPED if message is None else unit.fold(message))
+            except StoreDamaged:
+                raise
             except Exception as error:  # noqa: BLE001 - any failure of a record is that record's
                 unit.sends += _reject(self._hooks, record, error)
                 outcomes.append("dead-lettered")
@@ -307,9 +301,8 @@ class ReducerLane(Lane, Generic[Row]):
         for partition, changes in self._changes.items():
             if changes:
                 self.table.partitions[partition].write(changes, ends[TopicPartition(changelog, partition)])
-                before = self._units[partition].before
-                for key, row, _packed, _new in changes:
-                    self._hooks.row_changed(self.table.name, partition, before[key], row)
+                for _key, row, _packed, old in changes:
+                    self._hooks.row_changed(self.table.name, old, row)
 
     def _forget(self) -> None:
         super()._forget()
@@ -350,7 +343,7 @@ class _Unit(Generic[Row]):
         """Every row that is another than before."""
         encode = self._part.encode
         return [
-            Change(key, row, None if row is None else encode(row), self.before[key] is None)
+            Change(key, row, None if row is None else encode(row), self.before[key])
             for key, row in self._rows.items()
             if row is not self.before[key]
         ]

@@ -56,14 +56,21 @@ class Reader(Protocol):
         """Give the partitions back."""
 
 
-class Changelogs(Protocol):
-    """What tables are rebuilt from. `off_loop`: its calls wait for a network, and belong on a thread."""
+Changes = tuple[list[tuple[bytes, bytes | None]], int]
+"""Keys with their values (None: deleted) in the order of a changelog, and the offset behind them."""
 
-    identity: str
-    off_loop: bool
+
+class Changelogs(Protocol):
+    """What tables are rebuilt from. Every call may wait for a network or a disk, and is made on a thread."""
+
+    def identity(self, topic: str) -> str:
+        """What tells the topic from another one of its name: of another log, or made anew. Without spaces."""
 
     def span(self, topic: str, partition: int) -> tuple[int, int]:
         """The first offset that is there, and the one that the next record will get."""
 
+    def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
+        """What the records from `offset` to the end as it was at the call set, in batches."""
+
     def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
-        """The records from `offset` to the end as it was at the call, in batches."""
+        """These records, whole: for whoever needs more of them."""

@@ -4,18 +4,24 @@ A table is read by anybody and written by its one lane. It decides nothing about
 """
 
 import asyncio
+import contextlib
 import functools
 import heapq
+import os
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
 import structlog
 
-from app.engine.errors import PartitionElsewhere
+from app.engine.cancelling import end
+from app.engine.errors import PartitionElsewhere, StoreDamaged
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
 from app.engine.reader import Changelogs
@@ -26,19 +32,62 @@ Row = TypeVar("Row")
 CACHED_ROWS = 20_000
 """Decoded rows kept a partition; above it the oldest quarter goes."""
 
-LOADED_AT_ONCE = 2_000
-"""Rows that are gone through between two turns of the loop."""
+FEW = 20_000
+"""Changelog records that are always followed one by one. A store that is further behind than that, and than it has
+rows, is filled: records are written as they come, and the rows are summed up once at the end."""
+
+TOLD_EVERY = 5_000
+"""Rows between two words about how far it is."""
 
 logger = structlog.get_logger("a4co.engine")
+
+_recovering = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="recovery")
+"""Partitions are brought up to date on as many threads as there are cores: more would only take more memory."""
+
+
+class Abandoned(Exception):
+    """The partition is not wanted any more."""
+
+
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all at once. If one fails, the others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await end(tasks)
+
+
+async def _on_thread(work: Callable[[], None], abandoned: threading.Event) -> None:
+    """Do it on a thread. Who is cancelled waits until it has ended: it may have files open that others will want."""
+    doing = asyncio.get_running_loop().run_in_executor(_recovering, work)
+    try:
+        await asyncio.shield(doing)
+    except asyncio.CancelledError:
+        abandoned.set()
+        while not doing.done():  # also when it is cancelled again
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([doing])
+        doing.exception()
+        raise
 
 
 @dataclass(frozen=True)
 class TableSpec(Generic[Row]):
-    """The declaration of a table: its name, the type of its rows (msgspec), and when a row is next due."""
+    """The declaration of a table: its name, the type of its rows (msgspec), when a row is next due, and its sums.
+
+    `sums(row)` is what a row adds to the table's sums (a name -> a number): they are kept with the rows and are right
+    as soon as the table is there, however many rows it has. `glance` is a type with only those fields of a row that
+    `deadline` and `sums` look at: going through a million rows takes a third of the time with it. Whoever changes what
+    `deadline` or `sums` say raises `version`, and every store is gone through once.
+    """
 
     name: str
     row_type: type[Row]
-    deadline: Callable[[Row], float | None] = lambda _row: None
+    deadline: Callable[[Any], float | None] = lambda _row: None
+    sums: Callable[[Any], Mapping[str, int]] = lambda _row: {}
+    glance: type[Any] | None = None
+    version: int = 1
 
     @property
     def changelog(self) -> str:
@@ -47,12 +96,20 @@ class TableSpec(Generic[Row]):
 
 
 class Change(NamedTuple, Generic[Row]):
-    """A changed row: None when it is deleted, and whether the key had none before."""
+    """A changed row: None when it is deleted; and the row before: None when there was none."""
 
     key: str
     row: Row | None
     packed: bytes | None
-    new: bool
+    old: Row | None
+
+
+class Summary(msgspec.Struct):
+    """What a partition's rows amount to. It is written with every change, in the store's note."""
+
+    version: int
+    rows: int = 0
+    sums: dict[str, int] = {}
 
 
 class TablePartition(Generic[Row]):
@@ -61,13 +118,21 @@ class TablePartition(Generic[Row]):
     def __init__(self, spec: TableSpec[Row], partition: int, store: Store) -> None:
         self.partition = partition
         self.store = store
-        self.count = 0
-        self._deadline_of = spec.deadline
+        self.abandoned = threading.Event()
+        self._spec = spec
         self._decode = msgspec.json.Decoder(spec.row_type).decode
         self.encode = msgspec.json.Encoder().encode
         self._cache: dict[str, Row] = {}
         self._due: list[tuple[float, str]] = []
         self._deadlines: dict[str, float] = {}
+        self._start = self._end = 0
+        self._rows = 0
+        self.sums: Counter[str] = Counter()
+
+    @property
+    def count(self) -> int:
+        """How many rows there are."""
+        return self._rows
 
     def get(self, key: str) -> Row | None:
         """The row of the key."""
@@ -89,26 +154,41 @@ class TablePartition(Generic[Row]):
 
     def write(self, changes: Iterable[Change[Row]], offset: int) -> None:
         """Take over committed changes up to the changelog's `offset`."""
-        rows = []
-        for key, row, packed, new in changes:
+        rows: list[tuple[bytes, bytes | None]] = []
+        due: list[tuple[bytes, float | None]] = []
+        for key, row, packed, old in changes:
             rows.append((key.encode(), packed))
             if row is None:
                 self._cache.pop(key, None)
-                self._deadlines.pop(key, None)
-                self.count -= 1
-                continue
-            self.count += new
-            self._remember(key, row)
-            self._watch(key, row)
-        self.store.write(rows, offset)
+            else:
+                self._remember(key, row)
+            self._changed(key, old, row, due)
+        self.store.write(rows, offset, self._note(), due)
 
-    def _watch(self, key: str, row: Row) -> None:
-        deadline = self._deadline_of(row)
-        if deadline is None:
+    def _changed(self, key: str, old: Any, new: Any, due: list[tuple[bytes, float | None]]) -> None:
+        """Keep count, sums and deadlines; what changes of the deadlines is added to `due`."""
+        spec = self._spec
+        before = after = None
+        if old is not None:
+            self._rows -= 1
+            for name, number in spec.sums(old).items():
+                self.sums[name] -= number
+            before = spec.deadline(old)
+        if new is not None:
+            self._rows += 1
+            for name, number in spec.sums(new).items():
+                self.sums[name] += number
+            after = spec.deadline(new)
+        if before != after:
+            due.append((key.encode(), after))
+        if after is None:
             self._deadlines.pop(key, None)
-        elif self._deadlines.get(key) != deadline:
-            self._deadlines[key] = deadline
-            heapq.heappush(self._due, (deadline, key))
+        elif self._deadlines.get(key) != after:
+            self._deadlines[key] = after
+            heapq.heappush(self._due, (after, key))
+
+    def _note(self) -> bytes:
+        return msgspec.json.encode(Summary(self._spec.version, self._rows, dict(self.sums)))
 
     def due(self, now: float, limit: int) -> list[tuple[str, float]]:
         """Keys (with their deadlines) that are due at `now`, at most `limit`; each is given once for each deadline."""
@@ -135,38 +215,114 @@ class TablePartition(Generic[Row]):
         """Rows that wait for a deadline."""
         return len(self._deadlines)
 
+    def overdue(self, now: float) -> int:
+        """How many of them have passed it."""
+        return sum(deadline <= now for deadline in self._deadlines.values())
+
     def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
         """Rows in key order, from behind the key `after` on."""
         for key, packed in self.store.items(None if after is None else after.encode()):
             yield key.decode(), self._decode(packed)
 
-    def recover(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> int:
-        """Bring the store to the changelog's end, with `progress(done, total)`. Returns how many records were read."""
+    # ---- recovery (on a thread) --------------------------------------------------------------------------
+
+    def measure(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> None:
+        """See how much of the changelog the store lacks; one that can't go on from where it stands is emptied."""
         begin, end = changelogs.span(topic, self.partition)
         if self.store.offset > end:
             self.store.wipe(f"it stands at {self.store.offset}, ahead of the changelog's end {end}")
         elif 0 < self.store.offset < begin:
             self.store.wipe(f"it stands at {self.store.offset}, before the changelog's begin {begin}")
-        start, position, read = self.store.offset, self.store.offset, 0
-        for records in changelogs.replay(topic, self.partition, start):
-            rows = {record.key or b"": record.value for record in records}
-            position = records[-1].offset + 1
-            self.store.write(rows.items(), position)
-            read += len(records)
-            progress(position - start, end - start)
-        if position < end:  # what is left are marks of transactions, not records
-            self.store.write((), end)
+        self._start, self._end = max(self.store.offset, begin), end
+        progress(0, self._end - self._start)
+
+    def recover(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> int:
+        """Bring the store to the end that was measured, with `progress(done, total)`. Returns how many records it took.
+
+        Raises:
+            Abandoned: it was told to end; what was done is kept.
+        """
+        read, damage = 0, ""
+        try:
+            read = self._recover(changelogs, topic, progress)
+        except StoreDamaged as error:
+            damage = str(error)
+        if damage:  # not above: the exception's frames hold the store open
+            self.store.wipe(damage)
+            self.measure(changelogs, topic, progress)
+            read = self._recover(changelogs, topic, progress)
+        progress(self._end - self._start, self._end - self._start)
         return read
 
-    async def load(self, seen: Callable[[Row], None]) -> None:
-        """Go through the rows once: count them, learn their deadlines, and show each to `seen`."""
-        self.count = 0
-        for key, row in self.items():
-            self.count += 1
-            self._watch(key, row)
-            seen(row)
-            if self.count % LOADED_AT_ONCE == 0:
-                await asyncio.sleep(0)
+    def _recover(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> int:
+        start, end, read = self._start, self._end, 0
+        known = self._known()
+        if known is None or end - start > max(FEW, known.rows):
+            with self.store.filling():
+                for rows, position in self._replay(changelogs, topic):
+                    self.store.write(rows, position)
+                    read += len(rows)
+                    progress((position - start) // 2, end - start)  # reading is half of the work
+                self._sum_up(max(end, self.store.offset), lambda seen: progress((end - start + seen) // 2, end - start))
+        else:
+            self._rows, self.sums = known.rows, Counter(known.sums)
+            self._deadlines = {key.decode(): deadline for key, deadline in self.store.deadlines()}
+            self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
+            heapq.heapify(self._due)
+            for rows, position in self._replay(changelogs, topic):
+                self._follow(rows, position)
+                read += len(rows)
+                progress(position - start, end - start)
+            if self.store.offset < end:  # what is left are marks of transactions, not records
+                self.store.write((), end, self._note())
+        return read
+
+    def _known(self) -> Summary | None:
+        """What the store says of its rows; None: they have to be gone through."""
+        if not self.store.offset:
+            return Summary(self._spec.version)
+        known = msgspec.json.decode(self.store.note, type=Summary) if self.store.note else None
+        return known if known is not None and known.version == self._spec.version else None
+
+    def _replay(self, changelogs: Changelogs, topic: str) -> Iterator[tuple[list[tuple[bytes, bytes | None]], int]]:
+        for batch in changelogs.changes(topic, self.partition, self.store.offset):
+            if self.abandoned.is_set():
+                raise Abandoned
+            yield batch
+
+    def _follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+        """Take over a few records: each row that they replace is looked up."""
+        due: list[tuple[bytes, float | None]] = []
+        newest = dict(rows)
+        for key, packed in newest.items():
+            stored = self.store.get(key)
+            old = None if stored is None else self._decode(stored)
+            self._changed(key.decode(), old, None if packed is None else self._decode(packed), due)
+        self.store.write(newest.items(), position, self._note(), due)
+
+    def _sum_up(self, position: int, progress: Callable[[int], None]) -> None:
+        """Go through every row for what is kept of them."""
+        glance = msgspec.json.Decoder(self._spec.glance or self._spec.row_type).decode
+        due: list[tuple[bytes, float | None]] = []
+        self._rows, self.sums, self._due, self._deadlines = 0, Counter(), [], {}
+        sums, deadline_of, total = self._spec.sums, self._spec.deadline, self.sums  # a million times
+        for key, packed in self.store.items():
+            row = glance(packed)
+            self._rows += 1
+            for name, number in sums(row).items():
+                total[name] += number
+            deadline = deadline_of(row)
+            if deadline is not None:
+                self._deadlines[key.decode()] = deadline
+                due.append((key, deadline))
+            if self._rows % TOLD_EVERY == 0:
+                progress(self._rows)
+                if self.abandoned.is_set():
+                    raise Abandoned
+        self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
+        heapq.heapify(self._due)
+        self.store.forget_deadlines()
+        self.store.write((), position, self._note(), due)
 
     def close(self) -> None:
         """Give the store's files back."""
@@ -196,22 +352,39 @@ class Table(Generic[Row]):
         self._directory = directory / spec.name
         self._progress = progress
 
-    async def open(self, partitions: Collection[int], seen: Callable[[Row], None]) -> None:
-        """Open the partitions' stores, bring them up to date, and show every row to `seen`."""
-        for partition in partitions:
-            started = time.perf_counter()
-            store = Store(self._directory / str(partition), self._changelogs.identity)
-            part = TablePartition(self.spec, partition, store)
-            progress = functools.partial(self._progress, partition)
-            recover = functools.partial(part.recover, self._changelogs, self.spec.changelog, progress)
-            read = await asyncio.to_thread(recover) if self._changelogs.off_loop else recover()
-            await part.load(seen)
-            self.partitions[partition] = part
-            if store.rebuilt_because:
-                logger.warning("store rebuilt", table=self.name, partition=partition, reason=store.rebuilt_because)
-            if read:
-                seconds = round(time.perf_counter() - started, 3)
-                logger.info("recovered", table=self.name, partition=partition, records=read, seconds=seconds)
+    async def open(self, partitions: Collection[int]) -> None:
+        """Open the partitions' stores and bring them up to date, some at a time on threads."""
+        await together(self._open(partition) for partition in partitions)
+
+    async def _open(self, partition: int) -> None:
+        abandoned, opened = threading.Event(), list[TablePartition[Row]]()
+        try:
+            # In two steps, so that what there is to do in all is known before any of it is done.
+            await _on_thread(functools.partial(self._measured, partition, abandoned, opened), abandoned)
+            await _on_thread(functools.partial(self._recovered, opened[0]), abandoned)
+        except BaseException:
+            for part in opened:
+                part.close()
+            raise
+        self.partitions[partition] = opened[0]
+
+    def _measured(self, partition: int, abandoned: threading.Event, opened: list[TablePartition[Row]]) -> None:
+        store = Store(self._directory / str(partition), self._changelogs.identity(self.spec.changelog))
+        part = TablePartition(self.spec, partition, store)
+        part.abandoned = abandoned
+        opened.append(part)
+        part.measure(self._changelogs, self.spec.changelog, functools.partial(self._progress, partition))
+
+    def _recovered(self, part: TablePartition[Row]) -> None:
+        started = time.perf_counter()
+        progress = functools.partial(self._progress, part.partition)
+        read = part.recover(self._changelogs, self.spec.changelog, progress)
+        if part.store.rebuilt_because:
+            reason = part.store.rebuilt_because
+            logger.warning("store rebuilt", table=self.name, partition=part.partition, reason=reason)
+        if read:
+            seconds = round(time.perf_counter() - started, 3)
+            logger.info("recovered", table=self.name, partition=part.partition, records=read, seconds=seconds)
 
     def get(self, key: str) -> Row | None:
         """The committed row of the key.
@@ -241,16 +414,25 @@ class Table(Generic[Row]):
         """How many rows are here."""
         return sum(part.count for part in self.partitions.values())
 
+    def sums(self, partitions: Collection[int] | None = None) -> Mapping[str, int]:
+        """What the rows (of the partitions given) amount to, as the table's declaration sums them up."""
+        total: Counter[str] = Counter()
+        for number, part in self.partitions.items():
+            if partitions is None or number in partitions:
+                total.update(part.sums)
+        return total
+
     def timers(self) -> int:
         """How many rows here wait for a deadline."""
         return sum(part.timers for part in self.partitions.values())
 
-    def close(self, partitions: Collection[int] | None = None, gone: Callable[[Row], None] | None = None) -> None:
-        """Give the stores' files back, of the partitions given or of all, and show every row to `gone`."""
+    def due(self, now: float) -> int:
+        """How many of them have passed it."""
+        return sum(part.overdue(now) for part in self.partitions.values())
+
+    def close(self, partitions: Collection[int] | None = None) -> None:
+        """Give the stores' files back, of the partitions given or of all."""
         for partition in list(self.partitions if partitions is None else partitions):
             part = self.partitions.pop(partition, None)
             if part is not None:
-                if gone is not None:
-                    for item in part.items():
-                        gone(item[1])
                 part.close()

@@ -1,9 +1,7 @@
-"""What the rows of order_sagas and inventory amount to, kept up change by change: a scrape scans no table."""
+"""What the rows of order_sagas and inventory amount to, and what their changes mean: a scrape scans no table."""
 
-from collections import Counter as Tally
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping, Sized
+from typing import Any, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -16,14 +14,19 @@ ENDS = {SagaState.COMPLETED: "completed", SagaState.CLOSED: "cancelled"}
 SAGA_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0)
 
 
+class Summed(Protocol):
+    """A table with its sums, and how many of its rows are due."""
+
+    def sums(self, partitions: Collection[int] | None = None) -> Mapping[str, int]: ...
+    def due(self, now: float) -> int: ...
+
+
 class RowMetrics(Collector):
-    """The gauges and counters of the rows. `clock` gives seconds since the epoch."""
+    """The gauges and counters of the rows. `clock` gives seconds since the epoch, `tables` is set by who has them."""
 
     def __init__(self, clock: Callable[[], float], registry: CollectorRegistry) -> None:
         self._clock = clock
-        self._states: defaultdict[int, Tally[SagaState]] = defaultdict(Tally)  # by partition
-        self._deadlines: dict[str, float] = {}  # only of orders that have one: those under way
-        self._holds = self._oversold = self._low = 0
+        self.tables: Mapping[str, Summed] = {}
         self._started = Counter("saga_started", "Orders whose saga began", registry=registry)
         self._completed = Counter("saga_completed", "Sagas that ended", ("outcome",), registry=registry)
         self._compensations = Counter(
@@ -38,42 +41,21 @@ class RowMetrics(Collector):
         for outcome in ENDS.values():
             self._completed.labels(outcome)  # a series that is 0 is there from the start
 
-    def states(self, partitions: Iterable[int]) -> Tally[SagaState]:
-        """How many orders of the partitions stand in each state."""
-        return sum((self._states[partition] for partition in partitions), Tally())
-
-    def changed(self, table: str, partition: int, old: Any, new: Any) -> None:
+    def changed(self, table: str, old: Any, new: Any) -> None:
+        if new is None:
+            return
         if table == "order_sagas":
-            self._add_saga(partition, old, new)
-            if new is not None:
-                self._saga_moved(old, new)
-        elif table == "inventory":
-            self._add_stock(old, -1)
-            self._add_stock(new, 1)
-            if old is not None and new is not None and old.holds is not new.holds:
-                self._expired.inc(_expired(old, new))
+            self._saga_moved(old, new)
+        elif table == "inventory" and old is not None and old.holds is not new.holds:
+            self._expired.inc(_expired(old, new))
 
-    def loaded(self, table: str, partition: int, row: Any) -> None:
-        if table == "order_sagas":
-            self._add_saga(partition, None, row)
-        elif table == "inventory":
-            self._add_stock(row, 1)
+    def states(self, partitions: Collection[int] | None = None) -> dict[str, int]:
+        """How many orders (of the partitions given) stand in each state; every state is there."""
+        sums = self._sums("order_sagas", partitions)
+        return {state.value: sums.get(state.value, 0) for state in SagaState}
 
-    def _add_saga(self, partition: int, old: OrderSaga | None, new: OrderSaga | None) -> None:
-        states = self._states[partition]
-        if old is not None:
-            states[old.state] -= 1
-            self._deadlines.pop(old.order_id, None)
-        if new is not None:
-            states[new.state] += 1
-            if new.deadline is not None:
-                self._deadlines[new.order_id] = new.deadline
-
-    def _add_stock(self, stock: Stock | None, sign: int) -> None:
-        if stock is not None:
-            self._holds += sign * len(stock.holds)
-            self._oversold += sign * max(0, -stock.available)
-            self._low += sign * stock.low
+    def _sums(self, table: str, partitions: Collection[int] | None = None) -> Mapping[str, int]:
+        return self.tables[table].sums(partitions) if table in self.tables else {}
 
     def _saga_moved(self, old: OrderSaga | None, new: OrderSaga) -> None:
         before = SagaState.PARKED if old is None else old.state
@@ -94,20 +76,19 @@ class RowMetrics(Collector):
                 counter.inc(n)
 
     def collect(self) -> Iterator[Metric]:
-        states = self.states(list(self._states))
-        gauge = GaugeMetricFamily("orders_by_state", "Orders that stand in a state", labels=("state",))
-        for state in SagaState:
-            gauge.add_metric((state.value,), states[state])
-        yield gauge
-        now = self._clock()
-        due = sum(deadline <= now for deadline in self._deadlines.values())
-        active = sum(n for state, n in states.items() if state not in ENDS and state is not SagaState.PARKED)
+        states = GaugeMetricFamily("orders_by_state", "Orders that stand in a state", labels=("state",))
+        numbers, stock = self.states(), self._sums("inventory")
+        for state, number in numbers.items():
+            states.add_metric((state,), number)
+        yield states
+        due = sum(table.due(self._clock()) for table in self.tables.values())
+        active = sum(n for state, n in numbers.items() if state not in ENDS and state != SagaState.PARKED)
         for name, text, value in (
             ("saga_active", "Sagas that have begun and not ended", active),
             ("timers_due", "Deadlines that have passed and are not acted on yet", due),
-            ("inventory_reservations_active", "Reservations held", self._holds),
-            ("inventory_low_products", "Products at or below their threshold", self._low),
-            ("oversold", "Units reserved beyond what is on hand: must be 0", self._oversold),
+            ("inventory_reservations_active", "Reservations held", stock.get("holds", 0)),
+            ("inventory_low_products", "Products at or below their threshold", stock.get("low", 0)),
+            ("oversold", "Units reserved beyond what is on hand: must be 0", stock.get("oversold", 0)),
         ):
             yield GaugeMetricFamily(name, text, value)
 

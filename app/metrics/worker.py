@@ -2,7 +2,7 @@
 their bounds, and nothing else: no order or product id is ever a label, and an unknown subject is "other".
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
@@ -10,9 +10,8 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from app.domain.rows import SagaState
 from app.metrics.events import OTHER, SUBJECTS, ByEvent, Cells, EventLabels, ProcessingTime
-from app.metrics.rows import RowMetrics
+from app.metrics.rows import RowMetrics, Summed
 
 REASONS_PER_TOPIC = 16
 
@@ -29,8 +28,8 @@ READINGS = {
 class Metrics:
     """All metrics of one worker, in a registry of their own unless one is given.
 
-    Counters start at 0 with the process, as Prometheus expects; what is counted from table rows is right after
-    `rebuild`. `clock` gives seconds since the epoch. Not for use from several threads.
+    Counters start at 0 with the process, as Prometheus expects; gauges of rows are the tables' own sums (see
+    `watch_tables`). `clock` gives seconds since the epoch. Not for use from several threads.
     """
 
     def __init__(
@@ -114,18 +113,17 @@ class Metrics:
 
     # ---- tables ----------------------------------------------------------------------------------------
 
-    def row_changed(self, table: str, partition: int, old: Any, new: Any) -> None:
+    def row_changed(self, table: str, old: Any, new: Any) -> None:
         """A committed change of a row: None for a row that was not there, or is no longer. Other tables are ignored."""
-        self._rows.changed(table, partition, old, new)
+        self._rows.changed(table, old, new)
 
-    def row_loaded(self, table: str, partition: int, row: Any) -> None:
-        """A row that was there at start: it counts in the gauges, not in the counters."""
-        self._rows.loaded(table, partition, row)
+    def watch_tables(self, tables: Mapping[str, Summed]) -> None:
+        """Read the rows' gauges from these tables (by name) at each scrape."""
+        self._rows.tables = tables
 
-    def orders_by_state(self, partitions: Iterable[int]) -> dict[str, int]:
+    def orders_by_state(self, partitions: Collection[int]) -> dict[str, int]:
         """How many orders of the partitions stand in each state; every state is there."""
-        states = self._rows.states(partitions)
-        return {state.value: states[state] for state in SagaState}
+        return self._rows.states(partitions)
 
     # ---- scrape ----------------------------------------------------------------------------------------
 

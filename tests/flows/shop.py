@@ -1,6 +1,7 @@
 """A worker as the web sees it: plain tables in memory, and callbacks as a test sets them."""
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -11,9 +12,12 @@ from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
 from app.engine.errors import PartitionElsewhere
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
+from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 from app.web.views import Views
+from tables.inventory import INVENTORY
+from tables.order_sagas import ORDER_SAGAS
 
 Row = TypeVar("Row")
 
@@ -30,8 +34,9 @@ class MemoryTable(Generic[Row]):
 
     total = PARTITIONS
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, spec: TableSpec[Row]) -> None:
+        self.spec = spec
+        self.name = spec.name
         self.rows: dict[str, Row] = {}
         self.owners: Owners = Alone()
 
@@ -51,13 +56,22 @@ class MemoryTable(Generic[Row]):
     def count(self) -> int:
         return len(self.rows)
 
+    def sums(self, partitions: Collection[int] | None = None) -> Mapping[str, int]:
+        total: Counter[str] = Counter()
+        for _, row in self.items(None, partitions):
+            total.update(self.spec.sums(row))
+        return total
+
+    def due(self, now: float) -> int:
+        return sum((self.spec.deadline(row) or now + 1) <= now for row in self.rows.values())
+
 
 @dataclass
 class Shop:
     """A worker's tables and callbacks, as a test sets them."""
 
-    order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable("order_sagas"))
-    inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable("inventory"))
+    order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable(ORDER_SAGAS))
+    inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable(INVENTORY))
     metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
     not_ready: dict[str, str] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(
@@ -65,15 +79,16 @@ class Shop:
     )
     imports: list[list[StockLine]] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.metrics.watch_tables({"order_sagas": self.order_sagas, "inventory": self.inventory})
+
     def put(self, *rows: OrderSaga | Stock) -> None:
         for row in rows:
             if isinstance(row, Stock):
-                key, before = row.product_id, self.inventory.rows.get(row.product_id)
-                self.metrics.row_changed("inventory", partition_of(key), before, row)
+                self.metrics.row_changed("inventory", self.inventory.rows.get(row.product_id), row)
                 self.inventory.rows[row.product_id] = row
             else:
-                key, before_it = row.order_id, self.order_sagas.rows.get(row.order_id)
-                self.metrics.row_changed("order_sagas", partition_of(key), before_it, row)
+                self.metrics.row_changed("order_sagas", self.order_sagas.rows.get(row.order_id), row)
                 self.order_sagas.rows[row.order_id] = row
 
     async def import_stock(self, lines: list[StockLine]) -> int:

@@ -15,6 +15,7 @@ from starlette.responses import Response
 
 from app.domain.rows import OrderSaga, SagaState
 from app.engine.owners import Owners
+from app.engine.tables import TableSpec
 from app.web.api import create_api
 from app.web.elsewhere import WANTED
 from app.web.pages import PageAnswer, cursor_of, key_of, merged, page
@@ -252,7 +253,7 @@ class Numbers(PageAnswer, frozen=True, kw_only=True):
 async def test_walking_pages_that_stop_anywhere_skips_and_repeats_nothing(seed: int) -> None:
     """Each worker looks at so few rows a call, and has so few that are wanted, that most pages are short or empty."""
     chance = random.Random(seed)
-    table: MemoryTable[int] = MemoryTable("numbers")
+    table: MemoryTable[int] = MemoryTable(TableSpec("numbers", int))
     table.rows = {f"{number:03}": number for number in range(chance.randrange(1, 120))}
     every = chance.choice([1, 3, 10])
     parts = [[0], [1, 3], [2]]

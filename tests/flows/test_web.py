@@ -9,12 +9,13 @@ import msgspec
 import pytest
 
 from app.domain.rows import Held, Hold, SagaState, Step
+from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.api import create_api
 from app.web.pages import page
 from app.web.stock_lines import StockLine
-from tests.flows.shop import NOON, MemoryTable, Shop, cheese, order, partition_of
+from tests.flows.shop import NOON, MemoryTable, Shop, cheese, order
 
 JSON = {"content-type": "application/json; charset=utf-8"}
 NOON_ISO = "2026-11-24T12:00:00.000Z"
@@ -166,7 +167,7 @@ async def test_an_order_that_arrives_between_two_pages_shifts_nothing(shop: Shop
 
 
 async def test_a_filter_looks_at_a_bounded_number_of_rows_and_goes_on_by_the_cursor() -> None:
-    table: MemoryTable[int] = MemoryTable("numbers")
+    table: MemoryTable[int] = MemoryTable(TableSpec("numbers", int))
     table.rows = {f"{number:04}": number for number in range(1000)}
     found: list[int] = []
     after, calls = None, 0
@@ -535,9 +536,7 @@ async def test_metrics_count_holds_those_that_ran_out_and_units_oversold(shop: S
 async def test_metrics_are_right_again_after_a_restart(shop: Shop) -> None:
     shop.put(order("order-1"), order("order-2", SagaState.CLOSED, deadline=None), cheese(low=True))
     restarted = Metrics(lambda: NOON + 3600)
-    for table in (shop.order_sagas, shop.inventory):
-        for key, row in table.items():
-            restarted.row_loaded(table.name, partition_of(key), row)
+    restarted.watch_tables({"order_sagas": shop.order_sagas, "inventory": shop.inventory})
     assert restarted.orders_by_state(range(4))["awaiting_payment"] == 1
     assert restarted.registry.get_sample_value("saga_active") == 1
     assert restarted.registry.get_sample_value("timers_due") == 1

@@ -6,8 +6,8 @@ The checks of `kill_checks` work on it as on an embedded log. Offsets of transac
 from collections.abc import Iterator
 
 from app.engine.kafka.cluster import Cluster
-from app.engine.kafka.log import NOTES
 from app.engine.kafka.options import KafkaOptions
+from app.engine.reader import Changes
 from app.engine.records import Record
 from tests.live.counting import committed, read
 
@@ -15,10 +15,8 @@ from tests.live.counting import committed, read
 class KafkaAsRead:
     """The committed records of the application whose names begin with `prefix`."""
 
-    off_loop = False
-
     def __init__(self, servers: str, prefix: str) -> None:
-        self.identity = Cluster(KafkaOptions(servers, "reader", prefix)).topic_id(NOTES)
+        self._cluster = Cluster(KafkaOptions(servers, "reader", prefix))
         self._servers = servers
         self._prefix = prefix
         self._topics: dict[str, list[list[Record]]] = {}
@@ -54,8 +52,15 @@ class KafkaAsRead:
         offset = committed(self._servers, self._prefix + name, self._prefix + topic, self.partitions(topic))[partition]
         return min(offset, self.end(topic, partition))
 
+    def identity(self, topic: str) -> str:
+        return self._cluster.topic_ids([topic])[topic]
+
     def span(self, topic: str, partition: int) -> tuple[int, int]:
         return 0, self.end(topic, partition)
+
+    def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
+        if records := self.read(topic, partition, offset, 10_000_000):
+            yield [(record.key or b"", record.value) for record in records], records[-1].offset + 1
 
     def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
         if records := self.read(topic, partition, offset, 10_000_000):

@@ -129,13 +129,13 @@ async def table_differences(log: AnyLog, tables: Path, cold: Path) -> list[str]:
     for spec in TABLES:
         partitions = log.partitions(spec.changelog)
         rebuilt: Table[Any] = Table(spec, log, cold, partitions)
-        await rebuilt.open(range(partitions), lambda _row: None)
+        await rebuilt.open(range(partitions))
         rebuilt.close()
         for partition, changes in enumerate(records(log, spec.changelog)):
             newest = {record.key or b"": record.value for record in changes}
             wanted = _hash((key, value) for key, value in sorted(newest.items()) if value is not None)
             for name, folder in (("live", tables), ("rebuilt", cold)):
-                store = Store(folder / spec.name / str(partition), log.identity)
+                store = Store(folder / spec.name / str(partition), log.identity(spec.changelog))
                 end = log.end(spec.changelog, partition)
                 # On Kafka the marks of transactions follow the last record.
                 stands = store.offset == end if isinstance(log, EmbeddedLog) else store.offset >= end

@@ -15,7 +15,7 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from app.engine.kafka.cluster import Cluster
-from app.engine.kafka.log import NOTES, KafkaLog
+from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.sole import AHEAD, SoleLog
 from app.engine.records import Send, TopicPartition
@@ -29,12 +29,13 @@ from tests.live.counting import (
     settled,
     stored,
 )
-from tests.live.counting_app import PARTITIONS
+from tests.live.counting_app import COUNTS, PARTITIONS
 from tests.live.kafka_broker import KafkaBroker
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
+CHANGELOG = COUNTS.changelog
 Make = Callable[..., CountingProcess]
 
 
@@ -76,7 +77,7 @@ async def owns(worker: CountingProcess, partitions: int, within: float = 20) -> 
 
 
 def identity(broker: KafkaBroker, prefix: str) -> str:
-    return Cluster(KafkaOptions(broker.servers, "test", prefix)).topic_id(NOTES)
+    return Cluster(KafkaOptions(broker.servers, "test", prefix)).topic_ids([CHANGELOG])[CHANGELOG]
 
 
 # ---- killed -----------------------------------------------------------------------------------------------

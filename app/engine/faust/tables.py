@@ -82,11 +82,7 @@ class FaustTables:
     async def _batches(self, topic: str, partition: int) -> AsyncIterator[list[Record]]:
         batches = self._log.replay(topic, partition, 0)
         while True:
-            if self._log.off_loop:
-                batch = await asyncio.to_thread(next, batches, None)
-            else:
-                batch = next(batches, None)
-                await asyncio.sleep(0)
+            batch = await asyncio.to_thread(next, batches, None)
             if batch is None:
                 return
             yield batch

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
@@ -133,17 +133,20 @@ class Cluster:
         except KafkaException as error:
             raise LogFailed(f"no Kafka at {self.options.servers}: {why(error).str()}") from error
 
-    def topic_id(self, name: str) -> str:
-        """A topic's id, which no other topic has, also not one that is made anew under its name.
+    def topic_ids(self, names: Collection[str]) -> dict[str, str]:
+        """The topics' ids, which no other topic has, also not one that is made anew under its name.
 
         Raises:
             LogFailed: the broker does not tell.
         """
+        if not names:
+            return {}
         try:
-            asked = self.admin.describe_topics(TopicCollection([self.outer(name)]), request_timeout=REQUEST)
-            return str(asked[self.outer(name)].result(REQUEST).topic_id)
+            names_there = TopicCollection([self.outer(name) for name in names])
+            asked = self.admin.describe_topics(names_there, request_timeout=REQUEST)
+            return {name: str(asked[self.outer(name)].result(REQUEST).topic_id) for name in names}
         except KafkaException as error:
-            raise LogFailed(f"Kafka does not know topic {name!r}: {why(error).str()}") from error
+            raise LogFailed(f"Kafka does not know every topic of {sorted(names)}: {why(error).str()}") from error
 
     def partitions(self) -> dict[str, int]:
         """Every topic of ours and how many partitions it has."""

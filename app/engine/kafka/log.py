@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
@@ -12,6 +12,7 @@ from app.engine.kafka.cluster import REQUEST, Cluster
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
+from app.engine.reader import Changes
 from app.engine.records import Record, Send
 
 NOTES = "notes"
@@ -20,17 +21,19 @@ NOTES = "notes"
 LEASE = "lease"
 """A topic without records: who has its one partition does what only one worker may do."""
 
-REPLAYED_AT_ONCE = 5_000
+REPLAYED_AT_ONCE = 2_000
+
+REPLAY = {"queued.max.messages.kbytes": 8_192}
+"""A consumer's settings to read a whole partition: 200,000 records/s, bounded by `queued.max.messages.kbytes`."""
 
 
 class KafkaLog:
     """One application's topics on a Kafka cluster."""
 
-    off_loop = True
     keeps_itself_small = True
 
     def __init__(self, options: KafkaOptions, application: str) -> None:
-        self.identity = ""
+        self._ids: dict[str, str] = {}
         self.where = f"kafka://{options.servers}"
         self.failure: LogFailed | None = None
         self.on_failure: Callable[[LogFailed], None] = lambda _error: None
@@ -62,8 +65,7 @@ class KafkaLog:
         """
         await self.cluster.call(self.cluster.prepare, topics, partitions)
         await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1)
-        # Not the cluster's: another application there, or the same with all topics made anew, has other rows.
-        self.identity = await self.cluster.call(self.cluster.topic_id, NOTES)
+        self._ids = await self.cluster.call(self.cluster.topic_ids, [name for name in topics if topics[name]])
 
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> KafkaReader:
         """A reader of the topics. What Kafka shows a reader of committed records is as durable as the cluster is."""
@@ -103,33 +105,46 @@ class KafkaLog:
 
     # ---- changelogs (on threads) -----------------------------------------------------------------------
 
+    def identity(self, topic: str) -> str:
+        """The topic's id: another application's, or one that was made anew, has another."""
+        return self._ids[topic]
+
     def span(self, topic: str, partition: int) -> tuple[int, int]:
         """The partition's first offset and its end, behind transactions that are not over yet."""
         low, high = self._scanner().get_watermark_offsets(Place(self.cluster.outer(topic), partition), timeout=REQUEST)
         return low, high
 
-    def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
-        """The committed records from `offset` to the end, once every transaction before it is over.
+    def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
+        """What the committed records from `offset` to the end set, once every transaction before it is over."""
+        for messages in self._messages(topic, partition, offset):
+            yield [(message.key() or b"", message.value()) for message in messages], (messages[-1].offset() or 0) + 1
 
-        Whoever commits is told before each partition knows of it; a former owner's last rows would be missed.
-        """
+    def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
+        """The committed records from `offset` to the end, once every transaction before it is over."""
+        for messages in self._messages(topic, partition, offset):
+            yield [self.cluster.record(message) for message in messages]
+
+    def _messages(self, topic: str, partition: int, offset: int) -> Iterator[list[Message]]:
+        """Whoever commits is told before each partition knows of it; a former owner's last rows would be missed."""
         end = self.span(topic, partition)[1]
-        consumer = Consumer(self.cluster.consumer(**{"group.id": self.cluster.outer(f"{self._application}.replay")}))
+        group = self.cluster.outer(f"{self._application}.replay")
+        consumer = Consumer(self.cluster.consumer(**{"group.id": group, **REPLAY}))
         try:
             consumer.assign([Place(self.cluster.outer(topic), partition, offset)])
             while True:
-                records: list[Record] = []
+                messages: list[Message] = []
                 reached = False
-                for message in consumer.consume(REPLAYED_AT_ONCE, timeout=0.2):
+                first = consumer.poll(0.2)  # `consume` would wait for more, although something has come
+                for message in (first, *consumer.consume(REPLAYED_AT_ONCE, timeout=0)) if first is not None else ():
                     error = message.error()
                     if error is None:
-                        records.append(self.cluster.record(message))
+                        messages.append(message)
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
                         reached = (message.offset() or 0) >= end
                     elif not error.retriable():
                         raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {error.str()}")
-                if records:
-                    yield records
+                if messages:
+                    yield messages
                 if reached:
                     return
         finally:

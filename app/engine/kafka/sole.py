@@ -67,8 +67,8 @@ class SoleLog:
 
     def _read_notes(self) -> dict[str, bytes]:
         notes: dict[str, bytes] = {}
-        for records in self._log.replay(NOTES, 0, 0):
-            notes.update({(record.key or b"").decode(): record.value or b"" for record in records})
+        for rows, _ in self._log.changes(NOTES, 0, 0):
+            notes.update({name.decode(): value or b"" for name, value in rows})
         return notes
 
     def _begin_reading(self) -> None:
