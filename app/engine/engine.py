@@ -109,7 +109,7 @@ class Engine:
 
     @property
     def ready(self) -> bool:
-        """Whether this process has partitions of every table, all of them up to date."""
+        """Whether this process has partitions of every table, all of them up to date, or others have all of them."""
         return all(lane.ready for lane in self.lanes)
 
     async def _run(self, work: Callable[[], Awaitable[None]], name: str) -> None:

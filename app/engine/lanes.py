@@ -234,6 +234,11 @@ class ReducerLane(Lane, Generic[Row]):
         self._units: dict[int, _Unit[Row]] = {}
         self._changes: dict[int, list[Change[Row]]] = {}
 
+    @property
+    def ready(self) -> bool:
+        """Whether it can work on its partitions; also when all are with others, whom the views are asked of."""
+        return super().ready or self.table.owners.others_have(self.table.total)
+
     async def given(self, partitions: Collection[int]) -> None:
         """Bring the partitions' rows up to date."""
         await self.table.open(partitions)
@@ -356,6 +361,11 @@ class EffectLane(Lane):
         super().__init__(effect.name, reader, hooks)
         self.batch = min(effect.batch, reader.batch)
         self._effect = effect
+
+    @property
+    def ready(self) -> bool:
+        """Always: nobody is answered from what it does."""
+        return True
 
     def _due(self) -> bool:
         """Always: what was done outside can't be taken back, so it is committed as soon as it is done."""

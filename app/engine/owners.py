@@ -12,6 +12,9 @@ class Owners(Protocol):
     def url(self, partition: int) -> str | None:
         """Where another worker that has the partition is asked over HTTP; None: it has nobody else, or is not known."""
 
+    def others_have(self, partitions: int) -> bool:
+        """Whether other workers have all of so many partitions, and nothing is to be expected for this one."""
+
     async def look(self) -> None:
         """Find out anew. It returns also when that failed."""
 
@@ -26,6 +29,10 @@ class Alone:
     def url(self, _partition: int) -> str | None:
         """There is nobody else."""
         return None
+
+    def others_have(self, _partitions: int) -> bool:
+        """There are no others."""
+        return False
 
     async def look(self) -> None:
         """There is nothing to find out."""

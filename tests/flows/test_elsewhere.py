@@ -42,6 +42,9 @@ class Told(Owners):
         owner = self._believed.get(partition)
         return None if owner is None or owner == self._worker else self._urls[owner]
 
+    def others_have(self, partitions: int) -> bool:
+        return False
+
     async def look(self) -> None:
         self.looks += 1
         self._believed = dict(self._truth)

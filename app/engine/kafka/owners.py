@@ -29,6 +29,9 @@ APART = 0.1
 ANSWERS = 2.0
 """Seconds that the coordinator has for an answer."""
 
+SETTLED = 5.0
+"""Seconds after which a worker that was given nothing is one too many: the group gives a share within 1 to 3."""
+
 CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 """A clock that goes on while the machine sleeps, where there is one."""
 
@@ -52,6 +55,7 @@ class GroupOwners:
         self._topics = topics
         self._has: dict[int, tuple[str, str]] = {}  # partition -> member id, url
         self._asked = -CERTAIN
+        self._without: float | None = None
         self._looking: asyncio.Task[None] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
@@ -66,6 +70,11 @@ class GroupOwners:
         """The address of the member that has the partition, by the last look, however old."""
         member, url = self._has.get(partition, (self.member, ""))
         return url or None if member != self.member else None
+
+    def others_have(self, partitions: int) -> bool:
+        """Whether others have all of so many partitions, and we had none at every look of the last SETTLED seconds."""
+        settled = self._without is not None and self._asked - self._without >= SETTLED
+        return settled and all(self.url(partition) for partition in range(partitions))
 
     def start(self) -> None:
         """Look from now on, again and again."""
@@ -85,13 +94,17 @@ class GroupOwners:
     async def _watch(self) -> None:
         while True:
             self._wake.clear()
-            await self.look()
+            await self._look_now()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(EVERY):
                     await self._wake.wait()
 
     async def look(self) -> None:
-        """Ask the coordinator; those who ask at the same time get the same answer."""
+        """Ask the coordinator, unless it is known to be silent; those who ask at the same time get the same answer."""
+        if not self._silent:
+            await self._look_now()
+
+    async def _look_now(self) -> None:
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
         await asyncio.shield(self._looking)
@@ -108,6 +121,8 @@ class GroupOwners:
                 self._silent = True
             else:
                 self._has, self._asked, self._silent = has, asked, False
+                nothing = all(member != self.member for member, _ in has.values())
+                self._without = (self._without or asked) if nothing else None
         finally:
             self._looking = None
 
