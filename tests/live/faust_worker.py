@@ -13,7 +13,7 @@ import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
 
 from tests.live.counting import committed, read
@@ -139,10 +139,17 @@ class Topics:
         finally:
             consumer.close()
 
+    def _read(self, topic: str) -> list[list[Message]]:
+        """What is committed. That it can't be read, because it is only just being made, is an AssertionError."""
+        try:
+            return read(self.servers, self.prefix + topic)
+        except KafkaException as error:
+            raise AssertionError(f"{topic} can't be read: {error}") from error
+
     def values(self, topic: str) -> dict[str, list[int]]:
         """The committed numbers of each key, in order."""
         said: dict[str, list[int]] = defaultdict(list)
-        for part in read(self.servers, self.prefix + topic):
+        for part in self._read(topic):
             for message in part:
                 said[(message.key() or b"").decode()].append(json.loads(message.value() or b""))
         return said
@@ -150,13 +157,13 @@ class Topics:
     def newest(self, changelog: str) -> dict[str, int]:
         """The newest row, a number, of each key of a table."""
         rows: dict[str, int] = {}
-        for part in read(self.servers, self.prefix + changelog):
+        for part in self._read(changelog):
             rows |= {json.loads(message.key() or b""): json.loads(message.value() or b"") for message in part}
         return rows
 
     def uncommitted(self, group: str, topic: str) -> list[int]:
         """For each partition: how many records of the topic the group has not committed."""
-        ends = [(part[-1].offset() or 0) + 1 if part else 0 for part in read(self.servers, self.prefix + topic)]
+        ends = [(part[-1].offset() or 0) + 1 if part else 0 for part in self._read(topic)]
         offsets = committed(self.servers, self.prefix + group, self.prefix + topic)
         return [end - offset for end, offset in zip(ends, offsets, strict=True)]
 

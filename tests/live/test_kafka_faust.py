@@ -109,6 +109,11 @@ async def owns(worker: FaustWorker, partitions: int) -> None:
 
 
 async def test_a_worker_killed_again_and_again_counts_each_word_once(words: Words, worker: Make) -> None:
+    """Traps: counts double after kill -9; commits stick after a restart; exactly_once loses and repeats.
+
+    Stock, for 12,000 words: at_least_once said 19,925 counts, and the table's sum was 19,926; exactly_once said 15,611
+    counts, 3,691 of them repeated, and 80 were lost from the table. `counted` is a topic that the app does not consume.
+    """
     chance = random.Random(11)
     process = worker("one")
     for _kill in range(3):
@@ -125,6 +130,7 @@ async def test_a_worker_killed_again_and_again_counts_each_word_once(words: Word
 async def test_two_workers_of_which_one_is_killed_and_comes_back_count_each_word_once(
     words: Words, worker: Make
 ) -> None:
+    """Stock, at_least_once: two workers that had started together had not said 1,471 of 4,000 counts after 90 s."""
     chance = random.Random(12)
     stays, dies = worker("stays"), worker("dies")
     for _kill in range(2):
@@ -137,6 +143,7 @@ async def test_two_workers_of_which_one_is_killed_and_comes_back_count_each_word
 
 
 async def test_a_killed_worker_s_words_are_counted_by_another_within_ten_seconds(words: Words, worker: Make) -> None:
+    """Trap: a killed worker's partitions wait for its session to end. Stock, by its own settings: 64.1 s."""
     words.say(VOCABULARY)
     stays, dies = worker("stays"), worker("dies")
     await owns(stays, 2)
@@ -155,6 +162,7 @@ async def test_a_killed_worker_s_words_are_counted_by_another_within_ten_seconds
 
 
 async def test_workers_that_come_and_go_in_mid_stream_count_each_word_once(words: Words, worker: Make) -> None:
+    """Trap: counts double after a graceful rebalance. Stock, at_least_once: 13,664 counts for 9,000 words."""
     first = worker("first")
     await owns(first, PARTITIONS)
     words.say(6_000)
@@ -168,6 +176,9 @@ async def test_workers_that_come_and_go_in_mid_stream_count_each_word_once(words
 
 
 async def test_a_worker_that_was_frozen_and_goes_on_counts_nothing_twice(words: Words, worker: Make) -> None:
+    """Trap: a zombie is not fenced. Stock, at_least_once, for 9,000 words: 9,591 counts, 45 repeated, the table's sum
+    9,546; and of two partitions 3,825 messages were never committed.
+    """
     frozen, other = worker("frozen"), worker("other")
     await owns(frozen, 2)
     await owns(other, 2)
@@ -196,10 +207,24 @@ async def all_is_done(topics: Topics, wanted: dict[str, list[int]], process: Fau
     await wait_until(settled, within=PATIENCE, every=0.5, what="not each message is done once")
 
 
+async def has_said(topics: Topics, wanted: dict[str, list[int]]) -> None:
+    """Wait until so many counts are said of each key."""
+
+    def there() -> bool:
+        said = dict(topics.values("done"))
+        assert said == wanted, said
+        return True
+
+    await wait_until(there, within=PATIENCE, every=0.5, what="not each message is done once")
+
+
 async def test_a_message_whose_handler_is_not_done_is_not_committed_past(
     topics: Topics, worker: Make, tmp_path: Path
 ) -> None:
-    """Handlers run beside each other, and the acks of later messages come first."""
+    """Trap: acks out of order commit past what is not done: here handlers run beside each other.
+
+    Stock, at_least_once: the slow message was never done; it was committed while its handler ran.
+    """
     process = worker("one", MISBEHAVING, CONCURRENCY="10")
     topics.send("told", "slow", "wait", partition=0)
     for number in range(40):
@@ -213,7 +238,9 @@ async def test_a_message_whose_handler_is_not_done_is_not_committed_past(
 
 
 async def test_a_message_whose_handler_fails_is_not_acknowledged(topics: Topics, worker: Make) -> None:
-    """Nothing of it is kept, nor of those beside it, and the worker ends; the next one does them again."""
+    """Trap: a handler's exception acks the message. Here nothing of it is kept, nor of those beside it, and the worker
+    ends; the next one does them again. Stock, at_least_once: its output never came, the other 39 did.
+    """
     process = worker("one", MISBEHAVING)
     for number in range(40):
         topics.send("told", f"key-{number}", "fail" if number == 20 else "go", partition=number % PARTITIONS)
@@ -237,10 +264,7 @@ async def test_what_take_has_said_of_messages_that_are_not_done_was_never_said(
     await asyncio.sleep(1)
     process.kill()
     process.start()
-    await wait_until(
-        lambda: topics.values("done") == {"one": [1], "two": [1], "three": [1], "wait": [1]}, within=PATIENCE,
-        every=0.5, what="not each message is done once",
-    )  # fmt: skip
+    await has_said(topics, {"one": [1], "two": [1], "three": [1], "wait": [1]})
 
 
 # ---- changelogs -------------------------------------------------------------------------------------------
@@ -270,15 +294,15 @@ async def test_a_changelog_without_a_record_at_its_end_does_not_keep_a_worker_fr
     topics.send("told", "aborted", "go", partition=2)
     topics.flush()
     began = time.monotonic()
-    await wait_until(
-        lambda: topics.values("done") == {"stays": [1, 2], "goes": [1, 1], "aborted": [1]}, within=PATIENCE, every=0.5,
-        what="the worker does not start, or counts wrong",
-    )  # fmt: skip
+    await has_said(topics, {"stays": [1, 2], "goes": [1, 1], "aborted": [1]})
     print(f"started and done after {time.monotonic() - began:.1f} s")
 
 
 async def test_a_table_that_would_be_written_before_its_commit_is_refused(worker: Make) -> None:
-    """RocksDB can't be ahead of its changelog if there is none."""
+    """Trap: RocksDB that is ahead of its changelog stops the worker at each start (read). Here it is refused at once.
+
+    The stores of lanes rebuild themselves: test_a_changelog_that_was_cut_or_made_anew_is_what_the_table_becomes.
+    """
     process = worker("one", MISBEHAVING, APP_STORE="rocksdb://", STORE="rocksdb://")
     assert await asyncio.to_thread(process.wait) != 0
     assert "table 'counts' would be stored before its changes are committed" in process.output()
