@@ -1,14 +1,18 @@
 """The whole application as the services see it: one worker process, real NATS, order.created in, order.confirmed out.
 
-Measures orders a second when they come all at once, the latency at a steady rate, and the worker's memory.
+Measures orders a second when they come all at once, the latency at a steady rate, point reads over HTTP meanwhile, and
+the worker's memory. `--log kafka` runs it on a Kafka broker of its own.
 """
 
 import argparse
 import asyncio
+import contextlib
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +21,11 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from bench.kafka import kafka
 from bench.orders import PRODUCTS, order_created, payment_succeeded
+from bench.reads import reading
 from bench.report import conclude, percentiles, progress
+from deploy.kafka.broker import BrokerError
 from tests.live.nats_server import NatsServer
 from tests.live.worker_process import WorkerProcess
 
@@ -108,25 +115,39 @@ async def latency(services: Services, rate: int, seconds: int) -> dict[str, Any]
     }
 
 
-async def with_worker(sync: str, run: Callable[[Services], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """A fresh nats-server, log and worker for one measurement; the worker's memory is added to its figures."""
-    with tempfile.TemporaryDirectory() as folder:
-        server = NatsServer(Path(folder) / "nats", sync=sync)
-        await server.start()
-        worker = WorkerProcess(Path(folder) / "worker", NATS_URL=server.url, LOG_LEVEL="warning")
-        try:
-            worker.start()
-            await worker.ready()
-            await stock(worker.web)
-            client = await nats.connect(server.url)
-            services = Services(client)
-            await services.listen()
+@dataclass(frozen=True)
+class Place:
+    """Where a measurement runs: the folder of its files, and the Kafka broker (host:port) or "" for an embedded log."""
+
+    folder: Path
+    kafka: str = ""
+
+    def settings(self) -> dict[str, str]:
+        """The worker's settings for its log."""
+        return {"KAFKA_URL": f"kafka://{self.kafka}", "TOPIC_PREFIX": f"{self.folder.name}."} if self.kafka else {}
+
+
+async def with_worker(place: Place, sync: str, run: Callable[[Services], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """A fresh nats-server, log and worker for one measurement; reads and the memory are added to its figures."""
+    place.folder.mkdir()
+    server = NatsServer(place.folder / "nats", sync=sync)
+    await server.start()
+    worker = WorkerProcess(place.folder / "worker", NATS_URL=server.url, LOG_LEVEL="warning", **place.settings())
+    try:
+        worker.start()
+        await worker.ready()
+        await stock(worker.web)
+        client = await nats.connect(server.url)
+        services = Services(client)
+        await services.listen()
+        async with reading(f"{worker.web}/api/inventory/check/{PRODUCTS[0]}") as reads:
             figures = await run(services)
-            figures["rss_mb"] = await memory(worker.web)
-            await client.close()
-        finally:
-            await worker.close()
-            server.stop()
+        figures["point_reads"] = reads
+        figures["rss_mb"] = await memory(worker.web)
+        await client.close()
+    finally:
+        await worker.close()
+        server.stop()
     return figures
 
 
@@ -148,24 +169,37 @@ async def memory(web: str) -> int:
     return round(float(line.split()[1]) / 2**20)
 
 
-async def measure(orders: int, rate: int, seconds: int) -> dict[str, Any]:
+async def measure(folder: Path, servers: str, orders: int, rate: int, seconds: int) -> dict[str, Any]:
     """The measurements, one after the other; the burst also with JetStream's own default, a sync every two minutes."""
+
+    async def burst(services: Services) -> dict[str, Any]:
+        return await throughput(services, orders)
+
+    async def steady(services: Services) -> dict[str, Any]:
+        return await latency(services, rate, seconds)
+
     return {
-        "burst": await with_worker("always", lambda services: throughput(services, orders)),
-        "burst_nats_syncs_every_2_min": await with_worker('"2m"', lambda services: throughput(services, orders)),
-        "steady": await with_worker("always", lambda services: latency(services, rate, seconds)),
+        "burst": await with_worker(Place(folder / "burst", servers), "always", burst),
+        "burst_nats_syncs_every_2_min": await with_worker(Place(folder / "burst-2m", servers), '"2m"', burst),
+        "steady": await with_worker(Place(folder / "steady", servers), "always", steady),
     }
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.market", description=__doc__)
+    parser.add_argument("--log", choices=("embedded", "kafka"), default="embedded")
     parser.add_argument("--orders", type=int, default=10_000, help="orders of the burst")
     parser.add_argument("--rate", type=int, default=100, help="orders a second of the steady run")
     parser.add_argument("--seconds", type=int, default=20, help="length of the steady run")
-    options = parser.parse_args()
-    figures = asyncio.run(measure(options.orders, options.rate, options.seconds))
-    conclude("full saga through NATS, embedded, one worker process", figures)
+    given = parser.parse_args()
+    try:
+        with tempfile.TemporaryDirectory(prefix="a4co-market-") as name, contextlib.ExitStack() as stack:
+            servers = stack.enter_context(kafka(Path(name) / "kafka")) if given.log == "kafka" else ""
+            figures = asyncio.run(measure(Path(name), servers, given.orders, given.rate, given.seconds))
+    except BrokerError as error:
+        sys.exit(f"bench.market: {error}")
+    conclude(f"full saga through NATS, {given.log} log, one worker process", figures)
 
 
 if __name__ == "__main__":

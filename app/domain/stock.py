@@ -38,7 +38,7 @@ from app.domain.messages import (
 from app.domain.outcome import Transition
 from app.domain.rows import Hold, Stock
 
-MAX_ENDED = 256
+MAX_ENDED = 64
 MAX_SEEN = 256
 
 
