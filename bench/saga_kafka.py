@@ -30,8 +30,11 @@ from bridge.routes import ROUTES
 from deploy.kafka.broker import BrokerError, pid_of
 
 PARTITIONS = 4
-MEASURED_FROM = 0.25
-"""The part of the orders after whose confirmation the clock starts."""
+MEASURED_FROM = 0.5
+"""The part of the orders after whose confirmation the clock starts: a fresh broker is slow until Java has compiled it.
+
+Measured on two busy cores: its processor time for an order fell from 660 µs to 230 µs within 40,000 orders.
+"""
 
 SILENT = 60.0
 """Seconds without a new confirmation after which it is given up."""
@@ -215,7 +218,7 @@ def run(outside: Outside, orders: int, waiting: int, running: Sequence[Worker], 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.saga_kafka", description=__doc__)
-    parser.add_argument("--orders", type=int, default=20_000)
+    parser.add_argument("--orders", type=int, default=40_000)
     parser.add_argument("--workers", type=int, default=1, choices=(1, 2, 4))
     parser.add_argument("--waiting", type=int, default=4_000, help="orders that are open at once (4000)")
     parser.add_argument("--products", type=int, default=200)
