@@ -354,19 +354,17 @@ class Table(Generic[Row]):
 
     async def open(self, partitions: Collection[int]) -> None:
         """Open the partitions' stores and bring them up to date, some at a time on threads."""
-        await together(self._open(partition) for partition in partitions)
-
-    async def _open(self, partition: int) -> None:
         abandoned, opened = threading.Event(), list[TablePartition[Row]]()
         try:
             # In two steps, so that what there is to do in all is known before any of it is done.
-            await _on_thread(functools.partial(self._measured, partition, abandoned, opened), abandoned)
-            await _on_thread(functools.partial(self._recovered, opened[0]), abandoned)
+            measure = [functools.partial(self._measured, number, abandoned, opened) for number in partitions]
+            await together(_on_thread(work, abandoned) for work in measure)
+            await together(_on_thread(functools.partial(self._recovered, part), abandoned) for part in opened)
         except BaseException:
             for part in opened:
                 part.close()
             raise
-        self.partitions[partition] = opened[0]
+        self.partitions |= {part.partition: part for part in opened}
 
     def _measured(self, partition: int, abandoned: threading.Event, opened: list[TablePartition[Row]]) -> None:
         store = Store(self._directory / str(partition), self._changelogs.identity(self.spec.changelog))
