@@ -43,6 +43,7 @@ class KafkaLog:
         self._writer: Transactions | None = None
         self._committing = asyncio.Lock()
         self._local = threading.local()
+        self._scanners: list[Consumer] = []
 
     async def connect(self) -> None:
         """Reach the cluster.
@@ -55,6 +56,8 @@ class KafkaLog:
     async def disconnect(self) -> None:
         """Let go of the cluster."""
         self._writer = None
+        for scanner in self._scanners:
+            scanner.close()
         self.cluster.close()
 
     async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
@@ -158,4 +161,5 @@ class KafkaLog:
             consumer = self._local.consumer = Consumer(
                 self.cluster.consumer(**{"group.id": group, "isolation.level": "read_uncommitted"})
             )
+            self._scanners.append(consumer)
         return consumer
