@@ -134,6 +134,47 @@ def import_stock(file: Path) -> None:
     click.echo(f"{answer['imported']} products imported")
 
 
+@main.command(short_help="List the log's topics, and whether they are as they have to be.")
+@click.option("--create", is_flag=True, help="Make the ones that are missing.")
+def topics(*, create: bool) -> None:
+    """List the application's topics on the log. Exits 1 when one is missing or other than the settings say."""
+    settings = _settings()
+    import asyncio
+
+    from app import log_commands
+    from app.engine.errors import EngineError
+
+    try:
+        good = asyncio.run(log_commands.topics(settings, create=create))
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not good)
+
+
+@main.group()
+def tables() -> None:
+    """Look at the tables on this machine."""
+
+
+@tables.command(short_help="Compare the tables with their changelogs.")
+@click.option("--table", "name", metavar="NAME", help="This table only.")
+def verify(name: str | None) -> None:
+    """Rebuild each partition from its changelog, in a temporary folder, and compare it with what is under DATA_DIR.
+
+    The worker may run or not: nothing is changed, and what changes meanwhile is left out. Exits 1 on a difference.
+    Each partition needs as much room in TMPDIR as it has in DATA_DIR.
+    """
+    settings = _settings()
+    from app import log_commands
+    from app.engine.errors import EngineError
+
+    try:
+        good = log_commands.verify(settings, name)
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not good)
+
+
 def _settings() -> Settings:
     from app.settings import SettingsError, load
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -22,6 +22,7 @@ import structlog
 from app.engine.disk_sync import DiskSync
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.errors import LogBusy, LogFailed, TopicMismatch
+from app.engine.log import TopicState
 from app.engine.partitioner import partition_for
 from app.engine.reader import Changes
 from app.engine.records import Headers, Record, Send, TopicPartition
@@ -102,6 +103,20 @@ class EmbeddedLog:
             message = f"the log {self.path} can't be opened: {error}; check the path, its rights and the disk's space"
             raise LogFailed(message) from error
 
+    async def look(self, changelogs: Collection[str] = ()) -> None:
+        """Open it to read only, also while another process has it; its topics are those of now.
+
+        Raises:
+            LogFailed: there is none, or it can't be read.
+        """
+        try:
+            self._db = sqlite3.connect(self._read_only, uri=True)
+            self._load()
+            for topic in changelogs:
+                self._places(topic)
+        except (sqlite3.Error, TypeError) as error:  # no file, or one without tables or an identity
+            raise LogFailed(f"there is no log {self.path} that can be read: {error}") from error
+
     def _take_lock(self) -> None:
         lock = self.path.with_name(self.path.name + ".lock").open("a+", encoding="utf-8")
         try:
@@ -143,6 +158,7 @@ class EmbeddedLog:
     def close(self) -> None:
         """Put everything on disk, fold the write-ahead file in, and give the lock back."""
         if self._sync is None:
+            self._db.close()
             return
         try:
             self._sync.close()
@@ -209,6 +225,24 @@ class EmbeddedLog:
     def topics(self) -> dict[str, int]:
         """Every topic and its number of partitions."""
         return {topic: len(places) for topic, places in self._topics.items()}
+
+    async def describe(self) -> dict[str, TopicState]:
+        """Every topic that is there. Who trims old records, and when, is not the log's to know."""
+        compacted = dict(self._db.execute("SELECT name, compacted FROM topics").fetchall())
+        counting = "SELECT count(*) FROM records WHERE id >= ? AND id < ?"
+        return {
+            topic: TopicState(
+                len(places),
+                "compact" if compacted[topic] else "delete",
+                1,
+                None,
+                sum(
+                    self._db.execute(counting, (place << OFFSET_BITS, (place + 1) << OFFSET_BITS)).fetchone()[0]
+                    for place in places
+                ),
+            )
+            for topic, places in self._topics.items()
+        }
 
     def partitions(self, topic: str) -> int:
         """The topic's number of partitions. Raises TopicMismatch when it isn't declared."""
@@ -389,8 +423,11 @@ class EmbeddedLog:
 
     def _reading(self) -> contextlib.closing[sqlite3.Connection]:
         """A connection of its own, for a thread: it holds up nobody."""
-        where = f"file:{quote(str(self.path))}?mode=ro"
-        return contextlib.closing(sqlite3.connect(where, uri=True, check_same_thread=False))
+        return contextlib.closing(sqlite3.connect(self._read_only, uri=True, check_same_thread=False))
+
+    @property
+    def _read_only(self) -> str:
+        return f"file:{quote(str(self.path))}?mode=ro"
 
     def begin(self, topic: str, partition: int) -> int:
         """The first offset that is there; `end` when there is none."""

@@ -1,11 +1,21 @@
 """What a log is to the application: the embedded one and Kafka are both this."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from app.engine.errors import LogFailed
 from app.engine.reader import Changelogs, Reader
 from app.engine.records import Send
+
+
+class TopicState(NamedTuple):
+    """A topic as it is. `retention` is seconds, None: for ever. `records`: on Kafka with the marks of transactions."""
+
+    partitions: int
+    policy: str
+    copies: int
+    retention: float | None
+    records: int
 
 
 class Log(Changelogs, Protocol):
@@ -32,6 +42,9 @@ class Log(Changelogs, Protocol):
         Raises:
             TopicMismatch: one is there with other partitions, or compacted and should not be, or the reverse.
         """
+
+    async def describe(self) -> dict[str, TopicState]:
+        """Every topic that is there, by name."""
 
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> Reader:
         """A reader of the topics for a group. `durable`: it takes only what would survive a power cut."""

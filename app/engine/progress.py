@@ -3,6 +3,7 @@
 import sys
 import threading
 import time
+from collections.abc import Callable
 from typing import NamedTuple, TextIO
 
 import structlog
@@ -26,7 +27,8 @@ class Progress:
     It is told on many threads.
     """
 
-    def __init__(self, stream: TextIO | None = None) -> None:
+    def __init__(self, stream: TextIO | None = None, say: Callable[[str], object] = logger.info) -> None:
+        self._log = say
         stream = sys.stderr if stream is None else stream
         self._terminal = stream if stream.isatty() else None
         self._every = EVERY if self._terminal is None else EVERY_ON_A_TERMINAL
@@ -53,7 +55,7 @@ class Progress:
     def _say(self, table: str, now: float) -> None:
         line = self.line(table, now)
         if self._terminal is None:
-            logger.info(line)
+            self._log(line)
         else:  # the cursor stays at the beginning, so that the next line of the log is written over it
             self._terminal.write(f"\x1b[K{line}\r")
             self._terminal.flush()

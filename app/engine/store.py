@@ -53,17 +53,19 @@ def _unlogged() -> rocksdict.WriteOptions:
 class Store:
     """Rows of one partition under `path`. A store that can't be read is thrown away and begins empty at offset 0.
 
-    `note` is what was written last with the mark; b"" in a new store, and while one is being filled.
+    `note` is what was written last with the mark; b"" in a new store, and while one is being filled. `looking_from` is
+    a folder for whoever only looks: the store may be in use by another process, stays as it is, and is read as of now.
     """
 
-    def __init__(self, path: Path, identity: str) -> None:
+    def __init__(self, path: Path, identity: str, looking_from: Path | None = None) -> None:
         self.path = path
+        self._looking_from = looking_from
         self._identity = identity.encode()
         self._writing = rocksdict.WriteOptions()
         self.offset = 0
         self.note = b""
         self.rebuilt_because = ""
-        self._db = self._open()
+        self._db = self._open() if looking_from is None else self._look(looking_from)
         try:
             mark = self._read(MARK)
         except StoreDamaged as error:
@@ -108,6 +110,15 @@ class Store:
                     raise EngineError(message) from error
             time.sleep(0.02)
 
+    def _look(self, looking_from: Path) -> rocksdict.Rdict:
+        if not self.path.is_dir():
+            raise EngineError(f"there is no store {self.path}")
+        secondary = rocksdict.AccessType.secondary(str(looking_from))
+        try:
+            return rocksdict.Rdict(str(self.path), rocksdict.Options(raw_mode=True), access_type=secondary)
+        except Exception as error:
+            raise EngineError(f"the store {self.path} can't be read: {error}") from error
+
     def _rocksdb(self) -> rocksdict.Rdict:
         options = rocksdict.Options(raw_mode=True)
         options.create_if_missing(True)
@@ -122,6 +133,8 @@ class Store:
 
     def wipe(self, because: str) -> None:
         """Throw the rows away and begin again at offset 0."""
+        if self._looking_from is not None:
+            raise EngineError(f"the store {self.path} will be rebuilt: {because}")
         self.rebuilt_because = because
         self._db.close()
         shutil.rmtree(self.path)
@@ -152,7 +165,8 @@ class Store:
 
     def _damage(self, error: object) -> StoreDamaged:
         """What RocksDB can't read is rebuilt when it is opened the next time."""
-        self._damaged.write_text(str(error), "utf-8")
+        if self._looking_from is None:
+            self._damaged.write_text(str(error), "utf-8")
         return StoreDamaged(f"the store {self.path} is damaged, and is rebuilt at the next start: {error}")
 
     @property

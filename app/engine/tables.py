@@ -134,6 +134,11 @@ class TablePartition(Generic[Row]):
         """How many rows there are."""
         return self._rows
 
+    @property
+    def version(self) -> int:
+        """Of what is summed up."""
+        return self._spec.version
+
     def get(self, key: str) -> Row | None:
         """The row of the key."""
         row = self._cache.get(key)

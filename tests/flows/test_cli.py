@@ -72,7 +72,21 @@ def products(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "worker", "bridge", "demo", "config", "config show", "routes", "routes test", "stock", "stock import"],
+    [
+        "",
+        "worker",
+        "bridge",
+        "demo",
+        "config",
+        "config show",
+        "routes",
+        "routes test",
+        "stock",
+        "stock import",
+        "tables",
+        "tables verify",
+        "topics",
+    ],
 )
 def test_every_command_explains_itself(command: str) -> None:
     result = a4co(*command.split(), "--help")

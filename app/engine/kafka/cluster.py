@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import TopicPartition as Place
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from app.engine.errors import LogFailed, TopicMismatch
 from app.engine.kafka.options import KafkaOptions
+from app.engine.log import TopicState
 from app.engine.records import Headers, Record, Send
 
 T = TypeVar("T")
@@ -154,6 +156,39 @@ class Cluster:
         prefix = self.options.prefix
         return {name[len(prefix) :]: len(of.partitions) for name, of in topics.items() if name.startswith(prefix)}
 
+    def describe(self) -> dict[str, TopicState]:
+        """Every topic of ours, as it is. Raises LogFailed."""
+        prefix = self.options.prefix
+        try:
+            there = self.admin.list_topics(timeout=REQUEST).topics
+            topics = {name: topic for name, topic in there.items() if name.startswith(prefix) and name[:2] != "__"}
+            configs = self._configs(topics)
+            places = [Place(name, partition) for name, topic in topics.items() for partition in topic.partitions]
+            first = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+            last = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        except KafkaException as error:
+            raise LogFailed(f"Kafka does not tell of its topics: {why(error).str()}") from error
+        states = {}
+        for name, topic in topics.items():
+            policy, retention = configs[name]["cleanup.policy"], float(configs[name]["retention.ms"])
+            records = sum(last[name, partition] - first[name, partition] for partition in topic.partitions)
+            copies = min((len(partition.replicas) for partition in topic.partitions.values()), default=0)
+            kept = None if retention < 0 or "delete" not in policy else retention / 1000
+            states[name[len(prefix) :]] = TopicState(len(topic.partitions), policy, copies, kept, records)
+        return states
+
+    def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
+        resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
+        asked = self.admin.describe_configs(resources) if resources else {}
+        return {
+            resource.name: {name: entry.value for name, entry in future.result(REQUEST).items()}
+            for resource, future in asked.items()
+        }
+
+    def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> dict[tuple[str, int], int]:
+        asked = self.admin.list_offsets(dict.fromkeys(places, spec)) if places else {}
+        return {(place.topic, place.partition): future.result(REQUEST).offset for place, future in asked.items()}
+
     def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
         """Make the topics (name -> compacted) that are missing, and check that the others have so many partitions.
 
@@ -200,13 +235,12 @@ class Cluster:
 
     def check_policies(self, topics: Mapping[str, bool]) -> None:
         """Check that the topics (name -> compacted) are compacted or not. Raises TopicMismatch."""
-        resources = [ConfigResource(ConfigResource.Type.TOPIC, self.outer(name)) for name in topics]
-        for resource, future in self.admin.describe_configs(resources).items():
-            policy = future.result(REQUEST)["cleanup.policy"].value
-            compacted = topics[resource.name[len(self.options.prefix) :]]
+        for name, config in self._configs([self.outer(name) for name in topics]).items():
+            policy = config["cleanup.policy"]
+            compacted = topics[name[len(self.options.prefix) :]]
             if ("compact" in policy) != compacted:
                 wanted = "compact" if compacted else "delete"
-                raise TopicMismatch(f"topic {resource.name!r} has cleanup.policy={policy}, and {wanted} is wanted")
+                raise TopicMismatch(f"topic {name!r} has cleanup.policy={policy}, and {wanted} is wanted")
 
     def close(self) -> None:
         """End the threads."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Place
@@ -12,6 +12,7 @@ from app.engine.kafka.cluster import REQUEST, Cluster
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
+from app.engine.log import TopicState
 from app.engine.reader import Changes
 from app.engine.records import Record, Send
 
@@ -68,7 +69,15 @@ class KafkaLog:
         """
         await self.cluster.call(self.cluster.prepare, topics, partitions)
         await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1)
-        self._ids = await self.cluster.call(self.cluster.topic_ids, [name for name in topics if topics[name]])
+        await self.look([name for name in topics if topics[name]])
+
+    async def look(self, changelogs: Collection[str]) -> None:
+        """Learn which topics these are, without making any. Raises LogFailed when one is not there."""
+        self._ids = await self.cluster.call(self.cluster.topic_ids, changelogs)
+
+    async def describe(self) -> dict[str, TopicState]:
+        """Every topic with our prefix."""
+        return await self.cluster.call(self.cluster.describe)
 
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> KafkaReader:
         """A reader of the topics. What Kafka shows a reader of committed records is as durable as the cluster is."""
