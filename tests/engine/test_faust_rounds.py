@@ -33,12 +33,12 @@ class RefusesOnce(EmbeddedReader):
 async def counting(tmp_path: Path) -> AsyncIterator[faust.App]:
     """An app that counts words, not yet started."""
     app = faust.App(
-        "counting", broker=f"embedded://{tmp_path}/log.db", store="memory://", topic_partitions=2, web_enabled=False,
+        "counting", broker=f"embedded://{tmp_path}/log.db", store="memory://", topic_partitions=3, web_enabled=False,
         datadir=str(tmp_path / "data"),
     )  # fmt: skip
-    words = app.topic("words", key_type=str, value_type=str)
+    words = app.topic("words", key_type=str, value_type=str, partitions=2)
     counted = app.topic("counted", key_type=str)
-    counts = app.Table("counts", default=int)
+    counts = app.Table("counts", default=int, partitions=2)
 
     @app.agent(words)
     async def count(stream: Any) -> None:
@@ -51,12 +51,20 @@ async def counting(tmp_path: Path) -> AsyncIterator[faust.App]:
     log_at(f"embedded://{tmp_path}/log.db").close()
 
 
+@pytest.fixture
+def log(tmp_path: Path) -> EmbeddedLog:
+    """The log of that app."""
+    return log_at(f"embedded://{tmp_path}/log.db")
+
+
 def said(log: EmbeddedLog) -> list[tuple[bytes | None, bytes | None]]:
-    return sorted((r.key, r.value) for p in range(2) for r in log.read("counted", p, 0, 100))
+    if "counted" not in log.topics():
+        return []
+    return sorted((r.key, r.value) for p in range(log.partitions("counted")) for r in log.read("counted", p, 0, 100))
 
 
 async def test_a_round_whose_commit_is_refused_is_done_again_as_if_it_had_never_been(
-    counting: faust.App, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    counting: faust.App, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The words are new: their rows are in no changelog that would correct them."""
 
@@ -64,12 +72,19 @@ async def test_a_round_whose_commit_is_refused_is_done_again_as_if_it_had_never_
         return RefusesOnce(self.log, group, topics)
 
     monkeypatch.setattr(EmbeddedTransport, "reader", reader)
-    log = log_at(f"embedded://{tmp_path}/log.db")
     log.declare("words", 2)
-    log.declare("counted", 2)
     await log.commit([Send("words", word.encode(), f'"{word}"'.encode()) for word in ("aceite", "sal", "aceite")])
     await counting.start()
     wanted = [(b"aceite", b"1"), (b"aceite", b"2"), (b"sal", b"1")]
     await wait_until(lambda: len(said(log)) >= len(wanted), within=20)
     assert said(log) == wanted
     assert dict(cast(Any, counting.tables["counts"])) == {"aceite": 2, "sal": 1}
+
+
+async def test_topics_have_the_partitions_that_the_app_asks_for(counting: faust.App, log: EmbeddedLog) -> None:
+    await counting.start()
+    await wait_until(lambda: "words" in log.topics(), within=20)
+    assert log.topics()["words"] == 2
+    assert log.topics()["counting-counts-changelog"] == 2
+    await (await counting.topic("counted", key_type=str).send(key="sal", value=1))
+    assert log.topics()["counted"] == 3, "nobody has said how many"

@@ -84,6 +84,8 @@ class Consumer(Answers):
             await self._end(former)
         self._tables.check()
         self._watch_handlers()
+        for channel in list(self.app.topics):  # with the partitions that the App asks for
+            await cast(Any, channel).maybe_declare()
         for topic in topics:
             await self.transport.ensure(topic)
         self._topics = topics

@@ -112,6 +112,8 @@ class KafkaTransport(LogTransport):
             try:
                 there = cluster.partitions()
                 if topic not in there:
+                    if not self.app.conf.topic_allow_declare:
+                        raise TopicMismatch(f"topic {topic!r} is not there, and topic_allow_declare is off: make it")
                     copies = replication or self.app.conf.topic_replication_factor
                     config = {name: str(value) for name, value in settings.items()}
                     new = NewTopic(cluster.outer(topic), partitions, copies, config=config)
