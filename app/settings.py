@@ -224,7 +224,7 @@ class Settings(BaseSettings):
         description="this worker among others on Kafka: the same after a restart, another for each process",
     )
     commit_records: Annotated[int, Field(ge=1, le=100_000), Allowed("a whole number from 1 to 100000")] = Field(
-        4_000, description="records in one Kafka transaction, at most"
+        20_000, description="records in one Kafka transaction, at most"
     )
     commit_seconds: Seconds = Field(0.1, description="seconds that a Kafka transaction collects records, at most")
     kafka_security_protocol: Annotated[

@@ -117,8 +117,11 @@ class Load:
 
     def __init__(self, servers: str, prefix: str, rate: int) -> None:
         self._producer = Producer(
-            {"bootstrap.servers": servers, "partitioner": "murmur2_random", "linger.ms": 2, "log_level": 0}
-        )
+            {
+                "bootstrap.servers": servers, "partitioner": "murmur2_random", "linger.ms": 2, "log_level": 0,
+                "enable.idempotence": True, "queue.buffering.max.messages": 1_000_000,
+            }
+        )  # fmt: skip
         self._topic = f"{prefix}numbers"
         self._rate = rate
         self._task: asyncio.Task[None] | None = None

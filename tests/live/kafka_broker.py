@@ -1,8 +1,11 @@
 """One real Kafka broker for the whole test run, on a free loopback port, with data of its own and shared jars."""
 
+import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,8 +29,20 @@ class KafkaBroker:
         self.servers = f"127.0.0.1:{(port := free_ports(1)[0])}"
         self.url = f"kafka://{self.servers}"
         self._folder = folder
-        started = self._command("start", "--port", str(port))
+        self._port = port
+        self.start()
+
+    def start(self) -> None:
+        """Start it, on the same port and data each time."""
+        started = self._command("start", "--port", str(self._port))
         assert started.returncode == 0, f"no Kafka broker: {started.stderr}{self.output()}"
+
+    def kill(self) -> None:
+        """SIGKILL, and wait until it is gone."""
+        os.kill(int((self._folder / "broker.pid").read_text()), signal.SIGKILL)
+        deadline = time.monotonic() + 10
+        while not self._command("status").returncode:
+            assert time.monotonic() < deadline, "the broker does not die"
 
     def stop(self) -> None:
         """End it by its pid; prints what it said when it had died by itself before."""

@@ -122,6 +122,31 @@ async def test_a_killed_worker_is_replaced_within_ten_seconds(
     assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
 
 
+async def test_a_broker_killed_and_started_again_under_load_costs_nothing(tmp_path: Path, prefix: str) -> None:
+    """The worker waits for it, or ends with the cause when it can't know what became of its transaction."""
+    broker = KafkaBroker(tmp_path / "kafka")
+    process = CountingProcess(broker.servers, prefix, tmp_path, "one").start()
+    try:
+        await owns(process, PARTITIONS)
+        load = Load(broker.servers, prefix, rate=2_000)
+        async with load:
+            for _ in range(2):
+                await asyncio.sleep(random.uniform(0.5, 1.5))
+                broker.kill()
+                await asyncio.sleep(1)
+                await asyncio.to_thread(broker.start)
+                await asyncio.sleep(3)
+                if not process.running:
+                    print(process.output())
+                    assert process.said("failed")
+                    process.start()
+        rows = await settled(load, process, within=60)
+        assert list(differences(broker.servers, prefix, load, rows)) == []
+    finally:
+        process.close()
+        broker.stop()
+
+
 # ---- come and go ------------------------------------------------------------------------------------------
 
 

@@ -22,6 +22,6 @@ class KafkaOptions:
     url: str = ""
     client: Mapping[str, str] = field(default_factory=dict)
     replication: int = 1
-    commit_records: int = 4_000
+    commit_records: int = 20_000
     commit_seconds: float = 0.1
     group_protocol: str = "consumer"

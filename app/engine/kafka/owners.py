@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from typing import Any
 
 import structlog
 from confluent_kafka import KafkaException
@@ -28,6 +29,10 @@ APART = 0.1
 
 ANSWERS = 2.0
 """Seconds that the coordinator has for an answer."""
+
+FOR_EVER = 3600.0
+"""Seconds that the client waits for the answer, its longest: an answer that comes after the client gave it up ends the
+process (librdkafka 2.16: "Assertion `eonce->refcnt > 0' failed"; seen with brokers that were killed and came back)."""
 
 SETTLED = 5.0
 """Seconds after which a worker that was given nothing is one too many: the group gives a share within 1 to 3."""
@@ -57,6 +62,7 @@ class GroupOwners:
         self._asked = -CERTAIN
         self._without: float | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._answer: tuple[float, asyncio.Future[Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._silent = False
@@ -112,12 +118,12 @@ class GroupOwners:
     async def _look(self) -> None:
         try:
             await asyncio.sleep(max(0.0, self._asked + APART - time.clock_gettime(CLOCK)))
-            asked = time.clock_gettime(CLOCK)
             try:
-                has = await self._ask()
-            except KafkaException as error:
+                asked, has = await self._ask()
+            except (KafkaException, TimeoutError) as error:
                 if not self._silent:
-                    logger.warning("the group does not tell who has what", group=self._group, cause=why(error).str())
+                    cause = why(error).str() if isinstance(error, KafkaException) else "no answer"
+                    logger.warning("the group does not tell who has what", group=self._group, cause=cause)
                 self._silent = True
             else:
                 self._has, self._asked, self._silent = has, asked, False
@@ -126,13 +132,19 @@ class GroupOwners:
         finally:
             self._looking = None
 
-    async def _ask(self) -> dict[int, tuple[str, str]]:
-        asked = self._cluster.admin.describe_consumer_groups([self._group], request_timeout=ANSWERS)
-        described = await asyncio.wrap_future(asked[self._group])
+    async def _ask(self) -> tuple[float, dict[int, tuple[str, str]]]:
+        """When it was asked, and what the answer was. Of an answer that is late, the next look hears."""
+        if self._answer is None:
+            asked = self._cluster.admin.describe_consumer_groups([self._group], request_timeout=FOR_EVER)
+            self._answer = time.clock_gettime(CLOCK), asyncio.wrap_future(asked[self._group])
+        at, answer = self._answer
+        if not (await asyncio.wait([answer], timeout=ANSWERS))[0]:
+            raise TimeoutError
+        self._answer = None
         has: dict[int, tuple[str, str]] = {}
-        for member in described.members:
+        for member in answer.result().members:
             url = member.client_id.partition(AT)[2]
             places = Counter(place.partition for place in member.assignment.topic_partitions)
             # While it moves, a member may have the partition of some topics only.
             has |= {partition: (member.member_id, url) for partition, n in places.items() if n == self._topics}
-        return has
+        return at, has
