@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from app.settings import Settings, SettingsError, load, nats_servers, redact, shown
+from app.settings import Settings, SettingsError, is_loopback, load, nats_servers, redact, shown
 from tests.flows.conftest import Opens
 
 ROOT = Path(__file__).parents[2]
@@ -58,6 +58,12 @@ def test_the_others_reach_a_worker_where_it_listens_unless_told_otherwise(
     assert kafka.url == url
     given(monkeypatch, WEB_URL="https://worker-1.a4co.es/")
     assert load().web_url == "https://worker-1.a4co.es"
+
+
+def test_an_address_that_only_this_machine_reaches_is_told_from_others() -> None:
+    here = ["http://127.0.0.1:6066", "http://localhost", "http://[::1]:6066", "kafka://127.0.0.1:9092,127.0.0.1:9093"]
+    elsewhere = ["http://worker-1:6066", "http://192.0.2.1:6066", "kafka://kafka:9092"]
+    assert [is_loopback(url) for url in here + elsewhere] == [True] * 4 + [False] * 3
 
 
 def test_an_environment_variable_comes_before_the_env_file_and_an_empty_one_is_unset(
