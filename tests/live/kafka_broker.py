@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,16 @@ class KafkaBroker:
         deadline = time.monotonic() + 10
         while not self._command("status").returncode:
             assert time.monotonic() < deadline, "the broker does not die"
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """It is there and answers nothing."""
+        pid = int((self._folder / "broker.pid").read_text())
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     def stop(self) -> None:
         """End it by its pid; prints what it said when it had died by itself before."""

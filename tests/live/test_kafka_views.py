@@ -126,13 +126,16 @@ async def test_any_worker_answers_any_key_and_a_killed_one_s_keys_are_never_unkn
     print(f"a killed worker's {len(local)} keys were all there again after {time.monotonic() - began:.1f} s: {waited}")
 
 
-async def test_nothing_old_is_shown_whoever_sleeps_leaves_or_comes_back(site: Site) -> None:
+async def test_nothing_old_is_shown_whoever_sleeps_leaves_or_comes_back(site: Site, kafka_broker: KafkaBroker) -> None:
     await site.whole(site.workers, "/api/inventory")
     products = await site.set_stock(site.workers[0], 10)
 
     async def shows(worker: WorkerProcess, on_hand: int) -> bool:
         rows = await site.walk(worker, "/api/inventory", limit=500) or []
         return [row["onHand"] for row in rows] == [on_hand] * SHELVES
+
+    async def shows_nothing(worker: WorkerProcess) -> bool:
+        return {(await site.get(worker, path)).status_code for path in ("/api/inventory", here[0])} == {503}
 
     await wait_until(lambda: shows(site.workers[0], 10), within=20, every=0.1)
     sleeper, others, here = await site.who_has_most([f"/api/inventory/{product}" for product in products])
@@ -164,6 +167,12 @@ async def test_nothing_old_is_shown_whoever_sleeps_leaves_or_comes_back(site: Si
         await site.set_stock(others[0], 79)
         for worker in site.workers:
             await wait_until(lambda worker=worker: shows(worker, 79), within=20, every=0.1)  # type: ignore[misc]
+        # Who is cut off from Kafka may have lost everything.
+        with kafka_broker.silent():
+            for worker in site.workers:
+                await wait_until(lambda worker=worker: shows_nothing(worker), within=12, every=0.1)  # type: ignore[misc]
+        for worker in site.workers:
+            await wait_until(lambda worker=worker: shows(worker, 79), within=30, every=0.1)  # type: ignore[misc]
     print(f"slept {seconds:.1f} s; answers until it had woken: {woken}, and in all: {dict(watch.told)}")
     assert watch.wrong == []
     assert watch.told["200"] > 100
