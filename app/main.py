@@ -144,6 +144,8 @@ class Marketplace:
             reasons["tables"] = f"recovering, {self.engine.progress.percent} %"
         if self.engine.failure is not None:
             reasons["engine"] = str(self.engine.failure)
+        if any(table.owners.silent for table in self.engine.tables.values()):
+            reasons["kafka"] = f"no answer from {self.log.where}"
         problem = self.bridge.status()["problem"]
         if problem:
             reasons["nats"] = problem

@@ -4,7 +4,13 @@ from typing import Protocol
 
 
 class Owners(Protocol):
-    """Who has the partitions that one lane works on."""
+    """Who has the partitions that one lane works on. `silent`: whoever knows that did not answer the last time."""
+
+    silent: bool
+
+    @property
+    def silent(self) -> bool:
+        """Whether whoever knows has not answered the last time."""
 
     def held(self, partition: int) -> bool:
         """Whether nobody else can have the partition now: its rows here are the newest that there are."""
@@ -21,6 +27,8 @@ class Owners(Protocol):
 
 class Alone:
     """The owners where there is one process only: everything is here."""
+
+    silent = False
 
     def held(self, _partition: int) -> bool:
         """Always."""

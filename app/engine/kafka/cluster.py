@@ -79,8 +79,8 @@ class Cluster:
 
     @property
     def common(self) -> dict[str, Any]:
-        """The settings that every client has."""
-        return {"bootstrap.servers": self.options.servers, "log_level": 3, **self.options.client}
+        """The settings that every client has. What fails, its caller hears; librdkafka's own lines would only repeat it."""
+        return {"bootstrap.servers": self.options.servers, "log_level": 0, **self.options.client}
 
     def consumer(self, **settings: Any) -> dict[str, Any]:
         """The settings of a consumer that sees committed records only."""
@@ -121,7 +121,7 @@ class Cluster:
     def admin(self) -> AdminClient:
         """The admin client."""
         if self._admin is None:
-            self._admin = AdminClient(self.common | {"log_level": 0})  # what fails, its caller tells
+            self._admin = AdminClient(self.common)
         return self._admin
 
     def reach(self) -> None:

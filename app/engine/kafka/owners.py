@@ -65,7 +65,7 @@ class GroupOwners:
         self._answer: tuple[float, asyncio.Future[Any]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
-        self._silent = False
+        self.silent = False
 
     def held(self, partition: int) -> bool:
         """Whether the coordinator said so, not longer than CERTAIN ago."""
@@ -107,7 +107,7 @@ class GroupOwners:
 
     async def look(self) -> None:
         """Ask the coordinator, unless it is known to be silent; those who ask at the same time get the same answer."""
-        if not self._silent:
+        if not self.silent:
             await self._look_now()
 
     async def _look_now(self) -> None:
@@ -121,12 +121,14 @@ class GroupOwners:
             try:
                 asked, has = await self._ask()
             except (KafkaException, TimeoutError) as error:
-                if not self._silent:
+                if not self.silent:
                     cause = why(error).str() if isinstance(error, KafkaException) else "no answer"
                     logger.warning("the group does not tell who has what", group=self._group, cause=cause)
-                self._silent = True
+                self.silent = True
             else:
-                self._has, self._asked, self._silent = has, asked, False
+                if self.silent:
+                    logger.info("the group tells again who has what", group=self._group)
+                self._has, self._asked, self.silent = has, asked, False
                 nothing = all(member != self.member for member, _ in has.values())
                 self._without = (self._without or asked) if nothing else None
         finally:
