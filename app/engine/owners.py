@@ -8,10 +8,6 @@ class Owners(Protocol):
 
     silent: bool
 
-    @property
-    def silent(self) -> bool:
-        """Whether whoever knows has not answered the last time."""
-
     def held(self, partition: int) -> bool:
         """Whether nobody else can have the partition now: its rows here are the newest that there are."""
 

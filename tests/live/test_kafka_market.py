@@ -45,11 +45,13 @@ async def site(nats_server: NatsServer, kafka_broker: KafkaBroker, tmp_path: Pat
     mail.close()
 
 
-async def test_one_of_two_workers_killed_at_work_loses_nothing_and_repeats_nothing(
+async def test_workers_killed_and_stopped_at_work_lose_nothing_and_repeat_nothing(
     kafka_broker: KafkaBroker, tmp_path: Path
 ) -> None:
-    """The long form is `python -m bench.chaos_kafka --kills 20 --stops 2`."""
-    run = KafkaRun(tmp_path, servers=kafka_broker.servers, workers=2, kills=1, seed=32, orders=150, tell=print)
+    """The long form is `make chaos-kafka`."""
+    run = KafkaRun(
+        tmp_path, servers=kafka_broker.servers, workers=2, kills=2, leaves=1, seed=32, orders=200, tell=print
+    )
     verdict = await run.verdict()
     assert verdict.differences == []
     assert (verdict.lost, verdict.duplicates, verdict.mails_lost) == (0, 0, 0)

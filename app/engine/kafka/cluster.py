@@ -79,7 +79,7 @@ class Cluster:
 
     @property
     def common(self) -> dict[str, Any]:
-        """The settings that every client has. What fails, its caller hears; librdkafka's own lines would only repeat it."""
+        """The settings that every client has. What fails, its caller hears: librdkafka's own lines would repeat it."""
         return {"bootstrap.servers": self.options.servers, "log_level": 0, **self.options.client}
 
     def consumer(self, **settings: Any) -> dict[str, Any]:
