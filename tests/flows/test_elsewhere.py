@@ -29,6 +29,7 @@ class Told(Owners):
     """Owners as the test tells them: what `worker` believes until it looks, and what is true then."""
 
     def __init__(self, worker: int, truth: dict[int, int], urls: list[str]) -> None:
+        self.silent = False
         self.looks = 0
         self._worker = worker
         self._truth = truth
