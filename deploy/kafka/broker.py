@@ -1,7 +1,8 @@
 """One Kafka broker for developers and tests, without Docker: `python deploy/kafka/broker.py start|stop|status`.
 
 Needs Java 17 and Maven (which fetches the jars once). It is a KRaft broker of its own on loopback; where its data, its
-jars and its pid are is DIR (data/kafka by default). Not for production: one copy of everything.
+jars and its pid are is DIR (data/kafka by default); what stands in DIR/more.properties is added to its configuration.
+Not for production: one copy of everything.
 """
 
 import argparse
@@ -85,7 +86,12 @@ def start(directory: Path, port: int, heap: str = "1g") -> int:
     data = directory / "log"
     config = directory / "server.properties"
     controller = free_port(port + 1)
-    config.write_text(CONFIG.format(port=port, controller=controller, data=data.absolute()), "utf-8")
+    more = directory / "more.properties"
+    config.write_text(
+        CONFIG.format(port=port, controller=controller, data=data.absolute())
+        + (more.read_text("utf-8") if more.exists() else ""),
+        "utf-8",
+    )
     classpath = f"{libs.absolute()}/*"
     if not (data / "meta.properties").exists():
         cluster = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").lstrip("-")

@@ -22,10 +22,14 @@ JARS = ROOT / "data" / "kafka" / "libs"
 
 
 class KafkaBroker:
-    """A broker in `folder`, started when made. `servers` is host:port, `url` the same as a KAFKA_URL."""
+    """A broker in `folder`, started when made. `servers` is host:port, `url` the same as a KAFKA_URL.
 
-    def __init__(self, folder: Path) -> None:
+    `more`: lines that are added to its configuration.
+    """
+
+    def __init__(self, folder: Path, more: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / "more.properties").write_text(more)
         (folder / "libs").symlink_to(_jars())
         self.servers = f"127.0.0.1:{(port := free_ports(1)[0])}"
         self.url = f"kafka://{self.servers}"

@@ -8,17 +8,20 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
+from app.engine.errors import LogFailed
 from app.engine.kafka.cluster import Cluster
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.sole import AHEAD, SoleLog
 from app.engine.records import Send, TopicPartition
+from app.settings import Settings
 from tests.live.counting import (
     CountingProcess,
     Load,
@@ -304,3 +307,45 @@ async def test_no_broker_is_one_clear_line(prefix: str, tmp_path: Path) -> None:
     [failed] = process.said("failed")
     assert failed["cause"].startswith("LogFailed: no Kafka at 127.0.0.1:1")
     assert process.output().splitlines()[:-1] == []
+
+
+PASSWORDS = """
+listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
+inter.broker.listener.name=PLAINTEXT
+sasl.enabled.mechanisms=PLAIN
+sasl.mechanism.inter.broker.protocol=PLAIN
+listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \
+  username="a4co" password="picual" user_a4co="picual";
+"""
+
+
+async def test_a_broker_with_passwords_lets_in_who_has_one_and_tells_who_has_not(tmp_path: Path, prefix: str) -> None:
+    broker = KafkaBroker(tmp_path / "kafka", PASSWORDS)
+    (tmp_path / "password").write_text("picual\n")
+
+    def log_with(**password: Any) -> KafkaLog:
+        settings = Settings(
+            kafka_url=broker.url,
+            topic_prefix=prefix,
+            kafka_security_protocol="SASL_PLAINTEXT",
+            kafka_sasl_mechanism="PLAIN",
+            kafka_sasl_username="a4co",
+            **password,
+        )
+        assert settings.kafka is not None
+        return KafkaLog(settings.kafka, "secured")
+
+    try:
+        log = log_with(kafka_sasl_password_file=tmp_path / "password")
+        await log.connect()
+        await log.prepare({"numbers": False}, 1)
+        await log.commit([Send("numbers", b"key", b"1")])
+        assert log.span("numbers", 0)[1] > 0
+        await log.disconnect()
+
+        refused = log_with(kafka_sasl_password="hojiblanca")
+        with pytest.raises(LogFailed, match="Invalid username or password"):
+            await refused.connect()
+        await refused.disconnect()
+    finally:
+        broker.stop()

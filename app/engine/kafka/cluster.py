@@ -20,6 +20,10 @@ T = TypeVar("T")
 REQUEST = 15.0
 """Seconds for one request of the admin client."""
 
+REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - librdkafka's own names
+"""Causes that waiting does not mend, and those that tell more than others."""
+TELLING = (*REFUSED, KafkaError._RESOLVE, KafkaError._TRANSPORT)  # noqa: SLF001
+
 TRANSACTION_TIMEOUT = 15.0
 """Seconds after which the broker gives up a transaction of a worker that is gone."""
 
@@ -128,12 +132,22 @@ class Cluster:
         """Ask for anything.
 
         Raises:
-            LogFailed: no broker answers.
+            LogFailed: no broker answers, or it refuses us.
         """
-        try:
-            self.admin.list_topics(timeout=REQUEST)
-        except KafkaException as error:
-            raise LogFailed(f"no Kafka at {self.options.servers}: {why(error).str()}") from error
+        causes: dict[int, str] = {}
+        asking = AdminClient(self.common | {"error_cb": lambda error: causes.update({error.code(): error.str()})})
+        deadline = time.monotonic() + REQUEST
+        while True:
+            try:
+                asking.list_topics(timeout=1.0)
+            except KafkaException as error:
+                asking.poll(0)  # what the client knows of the cause
+                if any(code in causes for code in REFUSED) or time.monotonic() > deadline:
+                    cause = next((causes[code] for code in TELLING if code in causes), why(error).str())
+                    raise LogFailed(f"no Kafka at {self.options.servers}: {cause}") from error
+                time.sleep(0.1)
+            else:
+                return
 
     def topic_ids(self, names: Collection[str]) -> dict[str, str]:
         """The topics' ids, which no other topic has, also not one that is made anew under its name.
