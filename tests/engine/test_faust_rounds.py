@@ -1,5 +1,6 @@
 """Rounds of the Faust transports, over the embedded log in this process: what is dropped leaves nothing behind."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -60,7 +61,7 @@ def log(tmp_path: Path) -> EmbeddedLog:
 def said(log: EmbeddedLog) -> list[tuple[bytes | None, bytes | None]]:
     if "counted" not in log.topics():
         return []
-    return sorted((r.key, r.value) for p in range(log.partitions("counted")) for r in log.read("counted", p, 0, 100))
+    return sorted((r.key, r.value) for p in range(log.partitions("counted")) for r in log.read("counted", p, 0, 10_000))
 
 
 async def test_a_round_whose_commit_is_refused_is_done_again_as_if_it_had_never_been(
@@ -79,6 +80,29 @@ async def test_a_round_whose_commit_is_refused_is_done_again_as_if_it_had_never_
     await wait_until(lambda: len(said(log)) >= len(wanted), within=20)
     assert said(log) == wanted
     assert dict(cast(Any, counting.tables["counts"])) == {"aceite": 2, "sal": 1}
+
+
+async def test_a_topic_that_comes_while_the_app_runs_is_read_beside_the_others(
+    counting: faust.App, log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(type(counting.topics), "_resubscribe_sleep_lock_seconds", 0.01)
+    words = [Send("words", b"%d" % (n % 7), b'"%d"' % (n % 7)) for n in range(700)]
+    log.declare("words", 2)
+    await log.commit(words)
+    await counting.start()
+    await wait_until(lambda: said(log), within=20)
+    heard: list[str] = []
+
+    async def hear() -> None:
+        async for value in counting.topic("more", value_type=str).stream():
+            heard.append(value)  # noqa: PERF401 - one by one
+
+    hearing = asyncio.create_task(hear())
+    await wait_until(lambda: "more" in log.topics(), within=20)
+    await log.commit([*words, Send("more", b"1", b'"at last"')])
+    await wait_until(lambda: heard == ["at last"] and len(said(log)) >= 1_400, within=20)
+    hearing.cancel()
+    assert said(log) == sorted((b"%d" % key, b"%d" % count) for key in range(7) for count in range(1, 201))
 
 
 async def test_topics_have_the_partitions_that_the_app_asks_for(counting: faust.App, log: EmbeddedLog) -> None:

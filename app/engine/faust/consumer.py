@@ -59,8 +59,8 @@ class Consumer(Answers):
         """Begin with nothing."""
         self._reader: Reader | None = None
         self._reading: asyncio.Future[Any] | None = None
-        self._tables = FaustTables(self.app, self.transport.log)
-        self._emptied = 0
+        self._tables = FaustTables(self.app, self.transport.log, self.transport.partitions)
+        self._subscriptions = self._emptied = 0
         self._committing = asyncio.Lock()
         self._topics: set[str] = set()
         self._owned: set[int] = set()
@@ -77,11 +77,12 @@ class Consumer(Answers):
 
     async def subscribe(self, topics: Iterable[str]) -> None:
         """Read the topics from here on. Faust learns of their partitions as of a rebalance, outside of this call."""
-        self._reading = self.add_future(self._read(set(topics), self._reading))
+        self._subscriptions += 1
+        self._reading = self.add_future(self._read(set(topics), self._subscriptions, self._reading))
 
-    async def _read(self, topics: set[str], former: "asyncio.Future[Any] | None") -> None:
+    async def _read(self, topics: set[str], subscription: int, former: "asyncio.Future[Any] | None") -> None:
         if former is not None:
-            await self._end(former)
+            await asyncio.wait([former])  # until its round is done
         self._tables.check()
         self._watch_handlers()
         for channel in list(self.app.topics):  # with the partitions that the App asks for
@@ -89,12 +90,16 @@ class Consumer(Answers):
         for topic in topics:
             await self.transport.ensure(topic)
         self._topics = topics
-        # The leader's topic is empty: who has its partition 0 is the leader.
-        sources = topics - self.app.tables.changelog_topics - self.randomly_assigned_topics
+        # The leader's topic is empty: who has partition 0 of the others is the leader.
+        leader = self.randomly_assigned_topics
+        sources = topics - self.app.tables.changelog_topics - leader or leader
+        if not sources:
+            await self._tell(set())
+            return
         self._reader = self.transport.reader(self.app.conf.id, sorted(sources))
         try:
             await self._reader.start(self)
-            while True:
+            while subscription == self._subscriptions:
                 await self._step(self._reader)
         finally:
             await self._leave()
@@ -126,25 +131,21 @@ class Consumer(Answers):
             await self._work_off(records, reader)
 
     async def _leave(self) -> None:
-        """Forget the round if it is not done, and give the partitions back."""
+        """Forget the round if it is not committed, and give the partitions back."""
         reader, self._reader = self._reader, None
         if reader is None:
             return
-        if self._round and not self._finished:
+        if self._round:
             self.producer.leave()
             await self._drop(reader)
         await reader.stop()
 
     async def on_stop(self) -> None:
-        """Stop reading."""
+        """Break off the reading, though not in the midst of a commit, and wait until the partitions are given back."""
         if self._reading is not None:
-            await self._end(self._reading)
-
-    async def _end(self, reading: "asyncio.Future[Any]") -> None:
-        """Break it off, though not in the midst of a commit, and wait until the partitions are given back."""
-        async with self._committing:
-            reading.cancel()
-        await asyncio.wait([reading])
+            async with self._committing:
+                self._reading.cancel()
+            await asyncio.wait([self._reading])
 
     # ---- rounds ----------------------------------------------------------------------------------------
 
@@ -250,8 +251,11 @@ class Consumer(Answers):
             await self._tables.recover(self._owned)
         partitions = self.transport.partitions
         assigned = {TP(topic, p) for topic in self._topics for p in self._owned if p < partitions(topic)}
-        if assigned == self._assigned:
-            return
+        if assigned != self._assigned:
+            await self._tell(assigned)
+
+    async def _tell(self, assigned: set[TP]) -> None:
+        """Lead Faust through a rebalance."""
         self.app.on_rebalance_start()
         if gone := self._assigned - assigned:
             await self.on_partitions_revoked(gone)

@@ -112,18 +112,24 @@ class KafkaTransport(LogTransport):
             try:
                 there = cluster.partitions()
                 if topic not in there:
-                    if not self.app.conf.topic_allow_declare:
-                        raise TopicMismatch(f"topic {topic!r} is not there, and topic_allow_declare is off: make it")
-                    copies = replication or self.app.conf.topic_replication_factor
-                    config = {name: str(value) for name, value in settings.items()}
-                    new = NewTopic(cluster.outer(topic), partitions, copies, config=config)
-                    cluster.admin.create_topics([new], operation_timeout=REQUEST)[new.topic].result(REQUEST)
-                    there = {topic: partitions}
+                    self._create(topic, partitions, settings, replication)
+                    there = cluster.known([topic])
+                elif "compact" in settings.get("cleanup.policy", ""):
+                    cluster.check_policies({topic: True})
             except KafkaException as error:
-                if why(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker made it meanwhile
-                    raise LogFailed(f"Kafka: topic {topic!r} can't be made: {why(error).str()}") from error
-                there = cluster.known([topic])
-            if "compact" in settings.get("cleanup.policy", ""):
-                cluster.check_policies({topic: True})
+                raise LogFailed(f"Kafka: topic {topic!r} can't be made: {why(error).str()}") from error
             self._known[topic] = there[topic]
             return there[topic]
+
+    def _create(self, topic: str, partitions: int, settings: Mapping[str, Any], replication: int | None) -> None:
+        if not self.app.conf.topic_allow_declare:
+            raise TopicMismatch(f"topic {topic!r} is not there, and topic_allow_declare is off: make it")
+        cluster = self.log.cluster
+        copies = replication or self.app.conf.topic_replication_factor
+        config = {name: str(value) for name, value in settings.items()}
+        new = NewTopic(cluster.outer(topic), partitions, copies, config=config)
+        try:
+            cluster.admin.create_topics([new], operation_timeout=REQUEST)[new.topic].result(REQUEST)
+        except KafkaException as error:
+            if why(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker made it meanwhile
+                raise
