@@ -31,6 +31,7 @@ from app.engine.kafka.log import KafkaLog
 from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
+from app.engine.standby import Standby
 from app.metrics.worker import Metrics
 from app.settings import Settings, SettingsError, is_loopback, load, redact
 from app.web.api import create_api
@@ -65,6 +66,9 @@ class Marketplace:
         else:
             self.bridge = self._bridge(settings, log)
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
+        self._standby: Standby | None = None
+        if settings.standby and isinstance(log, KafkaLog):
+            self._standby = Standby(self.engine.tables.values(), log, lambda: self.engine.ready)
         self.metrics.watch_tables(self.engine.tables)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
@@ -128,10 +132,14 @@ class Marketplace:
             self.metrics.watch("log_size_bytes", self.log.size)
         await self.bridge.start()  # first, so that no deadline is acted on before what came meanwhile is heard
         await self.engine.start()
+        if self._standby is not None:
+            self._standby.start()
 
     async def stop(self) -> None:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
         await self.bridge.stop()
+        if self._standby is not None:
+            await self._standby.stop()
         await self.engine.stop()
         await self.log.disconnect()
 

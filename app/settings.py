@@ -223,6 +223,9 @@ class Settings(BaseSettings):
         default_factory=lambda: re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "worker",
         description="this worker among others on Kafka: the same after a restart, another for each process",
     )
+    standby: bool = Field(
+        False, description="follow the partitions of other workers on Kafka too, to take them over faster"
+    )
     commit_records: Annotated[int, Field(ge=1, le=100_000), Allowed("a whole number from 1 to 100000")] = Field(
         20_000, description="records in one Kafka transaction, at most"
     )
@@ -287,6 +290,10 @@ class Settings(BaseSettings):
         for name in ("nats_url", "smtp_url"):
             if {name, f"{name}_file"} <= self.model_fields_set:
                 raise ValueError(f"{name.upper()} and {name.upper()}_FILE are both set: only one of them may be")
+        if self.standby and not self.broker.startswith(KAFKA):
+            raise ValueError(
+                "STANDBY=true needs Kafka (KAFKA_URL): the embedded log has one worker, who owns everything"
+            )
         if self.role_notify == "act" and not self.smtp_url:
             raise ValueError("ROLE_NOTIFY=act needs SMTP_URL: without a mail server we cannot tell the customer")
         return self

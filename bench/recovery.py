@@ -33,7 +33,7 @@ from app.engine.kafka.options import KafkaOptions
 from app.engine.lanes import Hooks
 from app.engine.partitioner import partition_for
 from app.engine.records import Send
-from app.metrics.worker import Metrics
+from app.engine.standby import Standby
 from bench.report import conclude, progress
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -157,26 +157,33 @@ def _kafka(servers: str) -> KafkaLog:
 # ---- one start, in a process of its own ------------------------------------------------------------------
 
 
-async def start(kind: str, where: str, tables: str) -> dict[str, Any]:
-    """Open the log and the tables, and tell how long it took until the worker was ready, and what there is."""
-    metrics = Metrics(time.time)
-    log = EmbeddedLog(Path(where)) if kind == "embedded" else _kafka(where)
+def _engine(log: EmbeddedLog | KafkaLog, tables: Path) -> Engine:
     policy = Policy()
     application = Application(
         name=NAME,
         topics=topics.ALL,
         reducers=(advance_order_sagas(policy), apply_stock_commands(policy)),
         partitions=PARTITIONS,
-        hooks=Hooks(reject=lambda *_: [], row_changed=metrics.row_changed),
+        hooks=Hooks(reject=lambda *_: []),
     )
-    engine = Engine(application, log, Path(tables))
+    return Engine(application, log, tables)
+
+
+def _owned(engine: Engine) -> int:
+    if engine.failure is not None:
+        raise engine.failure
+    return sum(len(table.partitions) for table in engine.tables.values())
+
+
+async def start(kind: str, where: str, tables: str) -> dict[str, Any]:
+    """Open the log and the tables, and tell how long it took until the worker was ready, and what there is."""
+    log = EmbeddedLog(Path(where)) if kind == "embedded" else _kafka(where)
+    engine = _engine(log, Path(tables))
     began, cpu = time.perf_counter(), time.process_time()
     await log.connect()
     await engine.open()
     await engine.start()
-    while sum(len(table.partitions) for table in engine.tables.values()) < 2 * PARTITIONS:
-        if engine.failure is not None:
-            raise engine.failure
+    while _owned(engine) < 2 * PARTITIONS:  # noqa: ASYNC110 - the engine has no event for it, and needs none
         await asyncio.sleep(0.002)
     seconds = time.perf_counter() - began
     counted = {name: table.count() for name, table in engine.tables.items()}
@@ -191,6 +198,66 @@ async def start(kind: str, where: str, tables: str) -> dict[str, Any]:
         "timers": timers,
         "rss_mb": used.ru_maxrss // 1024,
     }
+
+
+async def work(servers: str, name: str, tables: str, standing_by: str) -> None:
+    """A worker among others, until it is killed. It says how many partitions it has, and for how many it stands by."""
+    log = KafkaLog(KafkaOptions(servers, name), NAME)
+    engine = _engine(log, Path(tables))
+    await log.connect()
+    await engine.open()
+    await engine.start()
+    standby = Standby(engine.tables.values(), log, lambda: engine.ready)
+    if standing_by == "True":
+        standby.start()
+    said = (0, 0)
+    while True:
+        here = _owned(engine), standby.followed
+        if here != said:
+            said = here
+            print(*here, flush=True)
+        await asyncio.sleep(0.01)
+
+
+class Worker:
+    """A process that does `work`."""
+
+    def __init__(self, servers: str, name: str, folder: Path, *, standby: bool) -> None:
+        arguments = ["--work", servers, name, str(folder / name), str(standby)]
+        command = [sys.executable, "-m", "bench.recovery", *arguments]
+        self._process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE)
+
+    def wait_for(self, owned: int, followed: int) -> float:
+        """Until it has so many partitions and stands by for so many. Returns the seconds that took."""
+        began = time.perf_counter()
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.split() == [b"%d" % owned, b"%d" % followed]:
+                return time.perf_counter() - began
+        raise RuntimeError("a worker has ended")
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+
+def takeover(servers: str, folder: Path) -> dict[str, float]:
+    """Seconds from the kill of one of two workers until the other one has its partitions, cold and standing by."""
+    seconds = {}
+    for standby in (False, True):
+        dies = Worker(servers, "dies", folder / str(standby), standby=False)
+        dies.wait_for(2 * PARTITIONS, 0)
+        stays = Worker(servers, "stays", folder / str(standby), standby=standby)
+        try:
+            stays.wait_for(PARTITIONS, PARTITIONS if standby else 0)
+            dies.kill()
+            seconds["standby" if standby else "cold"] = round(stays.wait_for(2 * PARTITIONS, 0), 2)
+        finally:
+            dies.kill()
+            stays.kill()
+        sys.stderr.write(f"takeover: {seconds}\n")
+    return seconds
 
 
 def _start(log: Embedded | Kafka) -> dict[str, Any]:
@@ -240,6 +307,7 @@ def run(name: str, keys: int, behind: int) -> None:
         else:
             with broker(path / "kafka") as servers:
                 figures = asyncio.run(measure(Kafka(path, servers), keys, behind))
+                figures["takeover_seconds"] = takeover(servers, path)
     conclude(f"recovery, {name}", figures | {"targets_seconds": TARGETS})
 
 
@@ -250,7 +318,10 @@ def main() -> None:
     parser.add_argument("--keys", type=int, default=1_000_000)
     parser.add_argument("--behind", type=int, default=10_000, help="records that the store lacks in the last start")
     parser.add_argument("--start", nargs=3, help=argparse.SUPPRESS)
+    parser.add_argument("--work", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.work:
+        asyncio.run(work(*options.work))
     if options.start:
         print(json.dumps(asyncio.run(start(*options.start))))
         return

@@ -21,6 +21,7 @@ import msgspec
 import structlog
 
 from app.engine.cancelling import end
+from app.engine.claims import Claims
 from app.engine.errors import PartitionElsewhere, StoreDamaged
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
@@ -118,7 +119,7 @@ class TablePartition(Generic[Row]):
     def __init__(self, spec: TableSpec[Row], partition: int, store: Store) -> None:
         self.partition = partition
         self.store = store
-        self.abandoned = threading.Event()
+        self.abandoned: Callable[[], bool] = lambda: False
         self._spec = spec
         self._decode = msgspec.json.Decoder(spec.row_type).decode
         self.encode = msgspec.json.Encoder().encode
@@ -275,7 +276,7 @@ class TablePartition(Generic[Row]):
             self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
             heapq.heapify(self._due)
             for rows, position in self._replay(changelogs, topic):
-                self._follow(rows, position)
+                self.follow(rows, position)
                 read += len(rows)
                 progress(position - start, end - start)
             if self.store.offset < end:  # what is left are marks of transactions, not records
@@ -291,11 +292,11 @@ class TablePartition(Generic[Row]):
 
     def _replay(self, changelogs: Changelogs, topic: str) -> Iterator[tuple[list[tuple[bytes, bytes | None]], int]]:
         for batch in changelogs.changes(topic, self.partition, self.store.offset):
-            if self.abandoned.is_set():
+            if self.abandoned():
                 raise Abandoned
             yield batch
 
-    def _follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+    def follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
         """Take over a few records: each row that they replace is looked up."""
         due: list[tuple[bytes, float | None]] = []
         newest = dict(rows)
@@ -322,7 +323,7 @@ class TablePartition(Generic[Row]):
                 due.append((key, deadline))
             if self._rows % TOLD_EVERY == 0:
                 progress(self._rows)
-                if self.abandoned.is_set():
+                if self.abandoned():
                     raise Abandoned
         self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
         heapq.heapify(self._due)
@@ -352,6 +353,7 @@ class Table(Generic[Row]):
         self.name = spec.name
         self.total = total
         self.owners: Owners = Alone()
+        self.claims = Claims()
         self.partitions: dict[int, TablePartition[Row]] = {}
         self._changelogs = changelogs
         self._directory = directory / spec.name
@@ -360,6 +362,8 @@ class Table(Generic[Row]):
     async def open(self, partitions: Collection[int]) -> None:
         """Open the partitions' stores and bring them up to date, some at a time on threads."""
         abandoned, opened = threading.Event(), list[TablePartition[Row]]()
+        for number in partitions:
+            self.claims.want(number)
         try:
             # In two steps, so that what there is to do in all is known before any of it is done.
             measure = [functools.partial(self._measured, number, abandoned, opened) for number in partitions]
@@ -368,15 +372,34 @@ class Table(Generic[Row]):
         except BaseException:
             for part in opened:
                 part.close()
+            for number in partitions:
+                self.claims.give_back(number)
             raise
         self.partitions |= {part.partition: part for part in opened}
 
     def _measured(self, partition: int, abandoned: threading.Event, opened: list[TablePartition[Row]]) -> None:
-        store = Store(self._directory / str(partition), self._changelogs.identity(self.spec.changelog))
-        part = TablePartition(self.spec, partition, store)
-        part.abandoned = abandoned
+        self.claims.wait(partition)
+        part = self._stored(partition)
+        part.abandoned = abandoned.is_set
         opened.append(part)
         part.measure(self._changelogs, self.spec.changelog, functools.partial(self._progress, partition))
+
+    def _stored(self, partition: int) -> TablePartition[Row]:
+        store = Store(self._directory / str(partition), self._changelogs.identity(self.spec.changelog))
+        return TablePartition(self.spec, partition, store)
+
+    def follow(self, partition: int, abandoned: Callable[[], bool]) -> TablePartition[Row]:
+        """A partition to stand by for, up to date. On a thread, by whoever has a claim on it. Raises Abandoned."""
+        part = self._stored(partition)
+        part.abandoned = abandoned
+        try:
+            part.measure(self._changelogs, self.spec.changelog, lambda _done, _total: None)
+            read = part.recover(self._changelogs, self.spec.changelog, lambda _done, _total: None)
+        except BaseException:
+            part.close()
+            raise
+        logger.info("standing by", table=self.name, partition=partition, records=read)
+        return part
 
     def _recovered(self, part: TablePartition[Row]) -> None:
         started = time.perf_counter()
@@ -439,3 +462,4 @@ class Table(Generic[Row]):
             part = self.partitions.pop(partition, None)
             if part is not None:
                 part.close()
+                self.claims.give_back(partition)

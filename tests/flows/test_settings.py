@@ -176,6 +176,11 @@ def test_nobody_can_act_on_mails_without_a_mail_server(monkeypatch: pytest.Monke
     assert wrong(monkeypatch, ROLE_NOTIFY="act").startswith("ROLE_NOTIFY=act needs SMTP_URL")
 
 
+def test_standing_by_needs_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert wrong(monkeypatch, STANDBY="true").startswith("STANDBY=true needs Kafka (KAFKA_URL)")
+    assert given(monkeypatch, STANDBY="true", KAFKA_URL="kafka://127.0.0.1:9092").standby
+
+
 def test_a_secret_can_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret = tmp_path / "nats"
     secret.write_text("nats://olive:press@10.0.0.1:4222\n")

@@ -7,6 +7,7 @@ first record "pause" takes, within a transaction.
 
 import asyncio
 import json
+import os
 import signal
 import sys
 import time
@@ -24,6 +25,7 @@ from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.lanes import Hooks, Reducer, Topic
 from app.engine.records import Record, Send
+from app.engine.standby import Standby
 from app.engine.tables import TableSpec
 
 PARTITIONS = 4
@@ -112,6 +114,7 @@ async def main() -> int:
         name=NAME, topics=(NUMBERS, COUNTED), reducers=(TABLE,), partitions=PARTITIONS, hooks=hooks
     )
     engine = Engine(application, log, Path(folder))
+    standby = Standby(engine.tables.values(), log, lambda: engine.ready) if os.environ.get("STANDBY") else None
     ended: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     def end(why: str) -> None:
@@ -135,11 +138,15 @@ async def main() -> int:
         end(f"{type(error).__name__}: {error}")
     else:
         tell("started")
+        if standby is not None:
+            standby.start()
     while not ended.done():
         await asyncio.wait([ended], timeout=0.05)
         tell("owned", partitions=sorted(engine.tables["counts"].partitions))
     if ended.result():
         tell("failed", cause=ended.result())
+    if standby is not None:
+        await standby.stop()
     await engine.stop()
     await log.disconnect()
     tell("ended")

@@ -153,9 +153,11 @@ async def test_a_broker_killed_and_started_again_under_load_costs_nothing(tmp_pa
 # ---- come and go ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("standby", ["", "yes"], ids=["alone", "standing by"])
 async def test_workers_that_come_and_go_under_load_lose_and_repeat_nothing(
-    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load
+    kafka_broker: KafkaBroker, prefix: str, worker: Make, load: Load, monkeypatch: pytest.MonkeyPatch, standby: str
 ) -> None:
+    monkeypatch.setenv("STANDBY", standby)
     first = worker("first")
     await owns(first, PARTITIONS)
     async with load:

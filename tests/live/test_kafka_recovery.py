@@ -1,6 +1,9 @@
 """A table is brought back from a changelog on Kafka, whatever has become of the changelog or of the store."""
 
+import random
 import shutil
+import tempfile
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -12,8 +15,10 @@ from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
+from app.engine.errors import EngineError
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
+from app.engine.standby import Standby
 from app.engine.store import Store
 from app.engine.tables import Table, TableSpec
 from tests.live.kafka_broker import KafkaBroker
@@ -176,3 +181,103 @@ def let_be_cut(pantry: Pantry) -> None:
     deletable = ConfigEntry("cleanup.policy", "compact,delete", incremental_operation=AlterConfigOpType.SET)
     resource = ConfigResource(ConfigResource.Type.TOPIC, pantry.topic, incremental_configs=[deletable])
     pantry.admin.incremental_alter_configs([resource])[resource].result(10)
+
+
+# ---- standing by ----------------------------------------------------------------------------------------
+
+
+@pytest_asyncio.fixture
+async def standby(pantry: Pantry) -> AsyncIterator[Standby]:
+    """Stands by for every partition of the pantry's table; nobody owns one."""
+    pantry.table.close()
+    standby = Standby([pantry.table], pantry.log, lambda: True)
+    standby.start()
+    yield standby
+    await standby.stop()
+
+
+def followed(pantry: Pantry) -> dict[str, int]:
+    """What is in the stores, as seen from outside."""
+    rows: dict[str, int] = {}
+    for partition in range(PARTITIONS):
+        with tempfile.TemporaryDirectory() as temporary:
+            try:
+                store = Store(pantry.store(partition), pantry.log.identity(JARS.changelog), Path(temporary))
+            except EngineError:  # not there yet
+                continue
+            rows |= {key.decode(): msgspec.json.decode(row, type=Jar).olives for key, row in store.items()}
+            store.close()
+    return rows
+
+
+async def test_who_stands_by_writes_what_others_commit(pantry: Pantry, standby: Standby) -> None:
+    pantry.put(0, picual=11, arbequina=None)
+    pantry.put(NOBODYS, lechin=5)
+    await wait_until(lambda: followed(pantry) == {"picual": 11, "hojiblanca": 30, "lechin": 5}, within=10)
+
+
+async def test_an_owner_gets_the_store_warm_and_those_who_stand_by_have_let_go_of_it(
+    pantry: Pantry, standby: Standby
+) -> None:
+    pantry.put(0, picual=11)
+    await wait_until(lambda: followed(pantry)["picual"] == 11, within=10)
+    began = time.monotonic()
+    await pantry.table.open([0])
+    assert time.monotonic() - began < 3
+    assert pantry.rows() == {"picual": 11, "arbequina": 20}
+    assert pantry.rebuilt(0) == ""
+    pantry.put(0, picual=12)
+    pantry.put(1, hojiblanca=31)
+    await wait_until(lambda: followed(pantry)["hojiblanca"] == 31, within=10)
+    assert followed(pantry)["picual"] == 11, "nobody writes an owner's store but the owner"
+    pantry.table.close([0])
+    await wait_until(lambda: followed(pantry)["picual"] == 12, within=10)
+
+
+async def test_partitions_that_come_and_go_while_records_come_end_as_the_changelog_says(
+    pantry: Pantry, standby: Standby
+) -> None:
+    chance = random.Random(7)
+    model = {"picual": 10, "arbequina": 20, "hojiblanca": 30}
+    for step in range(25):
+        for _ in range(20):
+            partition, number = chance.randrange(PARTITIONS), chance.randrange(40)
+            key = f"jar-{partition}-{number}"
+            if chance.random() < 0.2:
+                pantry.put(partition, **{key: None})
+                model.pop(key, None)
+            else:
+                pantry.put(partition, **{key: step})
+                model[key] = step
+        owned = [partition for partition in range(PARTITIONS) if chance.random() < 0.5]
+        pantry.table.close()
+        await pantry.table.open(owned)
+        ours = {key: n for key, n in model.items() if place_of(key) in owned}
+        assert pantry.rows() == ours
+    pantry.table.close()
+    await wait_until(lambda: followed(pantry) == model, within=20)
+    await standby.stop()
+    await pantry.table.open(range(PARTITIONS))
+    assert pantry.rows() == model
+    assert [pantry.rebuilt(partition) for partition in range(PARTITIONS)] == ["", "", ""]
+
+
+def place_of(key: str) -> int:
+    """The partition that these tests put it into."""
+    return int(key.split("-")[1]) if key.startswith("jar-") else 1 if key == "hojiblanca" else 0
+
+
+async def test_who_stands_by_begins_anew_when_the_place_is_gone(pantry: Pantry, standby: Standby) -> None:
+    await wait_until(lambda: followed(pantry).get("picual") == 10, within=10)
+    await standby.stop()
+    pantry.put(0, cornicabra=1, manzanilla=2)
+    let_be_cut(pantry)
+    pantry.cut(0, before=4)
+    again = Standby([pantry.table], pantry.log, lambda: True)
+    again.start()
+    try:
+        await wait_until(lambda: followed(pantry) == {"hojiblanca": 30}, within=10)
+        pantry.put(0, picual=1)
+        await wait_until(lambda: followed(pantry) == {"hojiblanca": 30, "picual": 1}, within=10)
+    finally:
+        await again.stop()

@@ -9,6 +9,7 @@ from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import REQUEST, Cluster
+from app.engine.kafka.follower import KafkaFollower
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
@@ -114,6 +115,10 @@ class KafkaLog:
 
     async def trim_old(self, topics: Sequence[str], before: float) -> None:
         """Kafka trims by itself, by each topic's retention."""
+
+    def follower(self) -> KafkaFollower:
+        """Reads on in changelogs."""
+        return KafkaFollower(self.cluster, self.cluster.outer(f"{self._application}.replay"))
 
     # ---- changelogs (on threads) -----------------------------------------------------------------------
 
