@@ -100,6 +100,8 @@ class Hooks:
 class Lane:
     """Takes records, hands them to `_work`, and commits when there is enough or it is time. Stops at any exception."""
 
+    breaks_off = True
+
     def __init__(self, name: str, reader: Reader, hooks: Hooks) -> None:
         self.name = name
         self.reader = reader

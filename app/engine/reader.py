@@ -8,7 +8,12 @@ from app.engine.records import Record, Send, TopicPartition
 
 
 class Owner(Protocol):
-    """Who works on a reader's partitions. Partitions come and go; the reader tells before and after."""
+    """Who works on a reader's partitions. Partitions come and go; the reader tells before and after.
+
+    `breaks_off`: a `given` that is under way may be cancelled, when its partitions are taken away meanwhile.
+    """
+
+    breaks_off: bool
 
     async def given(self, partitions: Collection[int]) -> None:
         """The partitions are ours: bring their rows up to date. Their records are taken from when this returns."""

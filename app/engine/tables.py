@@ -37,6 +37,9 @@ FEW = 20_000
 """Changelog records that are always followed one by one. A store that is further behind than that, and than it has
 rows, is filled: records are written as they come, and the rows are summed up once at the end."""
 
+DEADLINES_KEPT = 10_000
+"""Deadlines that are not true any more are forgotten when they are more than those that are, and than this."""
+
 TOLD_EVERY = 5_000
 """Rows between two words about how far it is."""
 
@@ -192,6 +195,13 @@ class TablePartition(Generic[Row]):
         elif self._deadlines.get(key) != after:
             self._deadlines[key] = after
             heapq.heappush(self._due, (after, key))
+            if len(self._due) > 2 * len(self._deadlines) + DEADLINES_KEPT:
+                self._order_deadlines()
+
+    def _order_deadlines(self) -> None:
+        """Only those that stand: one that was changed stays in the order until then."""
+        self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
+        heapq.heapify(self._due)
 
     def _note(self) -> bytes:
         return msgspec.json.encode(Summary(self._spec.version, self._rows, dict(self.sums)))
@@ -273,8 +283,7 @@ class TablePartition(Generic[Row]):
         else:
             self._rows, self.sums = known.rows, Counter(known.sums)
             self._deadlines = {key.decode(): deadline for key, deadline in self.store.deadlines()}
-            self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
-            heapq.heapify(self._due)
+            self._order_deadlines()
             for rows, position in self._replay(changelogs, topic):
                 self.follow(rows, position)
                 read += len(rows)
@@ -325,8 +334,7 @@ class TablePartition(Generic[Row]):
                 progress(self._rows)
                 if self.abandoned():
                     raise Abandoned
-        self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
-        heapq.heapify(self._due)
+        self._order_deadlines()
         self.store.forget_deadlines()
         self.store.write((), position, self._note(), due)
 

@@ -355,3 +355,14 @@ async def test_a_view_that_is_still_being_read_does_not_keep_a_partition_from_co
     del reading
     await opening
     assert here.is_right()
+
+
+async def test_deadlines_that_are_changed_again_and_again_take_no_more_room(
+    pantry: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "DEADLINES_KEPT", 5)
+    here = await pantry().open()
+    for later in range(200):
+        await here.put(("jar", Jar("picual", 1, eat_by=100.0 + later)))
+    assert sum(len(part._due) for part in here.table.partitions.values()) < 10
+    assert here.is_right()

@@ -178,7 +178,8 @@ def test_nobody_can_act_on_mails_without_a_mail_server(monkeypatch: pytest.Monke
 
 def test_standing_by_needs_other_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wrong(monkeypatch, STANDBY="true").startswith("STANDBY=true needs Kafka (KAFKA_URL)")
-    assert given(monkeypatch, STANDBY="true", KAFKA_URL="kafka://127.0.0.1:9092").standby
+    given(monkeypatch, STANDBY="true", KAFKA_URL="kafka://127.0.0.1:9092")
+    assert load().standby
 
 
 def test_a_secret_can_lie_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

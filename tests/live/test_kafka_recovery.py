@@ -1,11 +1,12 @@
 """A table is brought back from a changelog on Kafka, whatever has become of the changelog or of the store."""
 
+import asyncio
 import random
 import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -281,3 +282,52 @@ async def test_who_stands_by_begins_anew_when_the_place_is_gone(pantry: Pantry, 
         await wait_until(lambda: followed(pantry) == {"hojiblanca": 30, "picual": 1}, within=10)
     finally:
         await again.stop()
+
+
+# ---- a rebalance meanwhile ------------------------------------------------------------------------------
+
+
+class Slow:
+    """An owner that never has its partitions up to date."""
+
+    breaks_off = True
+
+    def __init__(self) -> None:
+        self.under_way: set[int] = set()
+        self.broken_off: set[int] = set()
+
+    async def given(self, partitions: Collection[int]) -> None:
+        self.under_way |= set(partitions)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.under_way -= set(partitions)
+            self.broken_off |= set(partitions)
+
+    async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
+        raise AssertionError("nothing was ours yet")
+
+
+async def test_a_recovery_is_broken_off_when_its_partition_goes_to_another_worker(pantry: Pantry) -> None:
+    await pantry.log.prepare({"olives": False}, PARTITIONS)
+    owners = [Slow(), Slow()]
+    readers = [pantry.log.reader("eat", ["olives"], durable=False) for _ in owners]
+    taking: list[asyncio.Task[None]] = []
+
+    async def take(number: int) -> None:
+        await readers[number].start(owners[number])
+        while True:
+            await readers[number].take(10, 0.1)
+
+    try:
+        taking.append(asyncio.create_task(take(0)))
+        await wait_until(lambda: len(owners[0].under_way) == PARTITIONS, within=20)
+        taking.append(asyncio.create_task(take(1)))
+        await wait_until(lambda: owners[1].under_way, within=20)
+        assert owners[0].broken_off >= owners[1].under_way
+        assert len(owners[0].under_way) + len(owners[1].under_way) == PARTITIONS
+    finally:
+        for task, reader in zip(taking, readers, strict=False):
+            task.cancel()
+            await reader.stop()
+    assert owners[0].broken_off | owners[1].broken_off == set(range(PARTITIONS))

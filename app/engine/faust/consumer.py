@@ -55,6 +55,8 @@ class _AckCounter:
 class Consumer(Answers):
     """Reads through a reader of the log, and is assigned the like-numbered partitions of sources and changelogs."""
 
+    breaks_off = False
+
     def on_init(self) -> None:
         """Begin with nothing."""
         self._reader: Reader | None = None

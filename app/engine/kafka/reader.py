@@ -194,6 +194,9 @@ class KafkaReader:
     async def _taken(self, partitions: set[int], *, lost: bool) -> None:
         assert self._owner is not None
         waiting = [task for partition, task in self._giving.items() if partition in partitions]
+        if self._owner.breaks_off:  # nobody waits for rows that go elsewhere
+            for task in waiting:
+                task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         leaving = partitions & self._ours
         if leaving:

@@ -212,6 +212,8 @@ class SoleLog:
 class Lease:
     """Runs `work` while this worker has the lease: `begin` gets a fresh log, `end` is awaited before it goes on."""
 
+    breaks_off = False
+
     def __init__(
         self,
         log: KafkaLog,
