@@ -18,6 +18,7 @@ import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
+from app.engine.cancelling import unbroken
 from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import Cluster, why
 from app.engine.kafka.owners import GroupOwners, client_id
@@ -129,7 +130,8 @@ class KafkaReader:
     async def _give(self, partition: int) -> None:
         assert self._owner is not None
         try:
-            committed = await self._cluster.call(self._take_over, partition)
+            # To its end: later on, it would end the transaction of whoever has the partition then.
+            committed = await unbroken(self._cluster.call(self._take_over, partition))
             await self._owner.given([partition])
             self._committed |= committed
             self._ours.add(partition)
