@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import pytest_asyncio
-from confluent_kafka import Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
@@ -74,10 +74,16 @@ class Pantry:
         self._producer.flush(10)
 
     def cut(self, partition: int, before: int) -> None:
-        """The broker drops the records before this offset."""
-        self.admin.delete_records([Place(self.topic, partition, before)])[Place(self.topic, partition, before)].result(
-            10
-        )
+        """The broker drops the records before this offset, as soon as it knows that the topic may be cut."""
+        place, deadline = Place(self.topic, partition, before), time.monotonic() + 10
+        while True:
+            try:
+                self.admin.delete_records([place])[place].result(10)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.POLICY_VIOLATION or time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def store(self, partition: int) -> Path:
         return self.folder / "jars" / str(partition)
