@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-recovery chaos chaos-kafka chaos-views clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-recovery chaos chaos-kafka chaos-views chaos-faust clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -101,6 +101,9 @@ chaos: venv-dev ## kill the worker again and again and compare with a model; KIL
 chaos-kafka: venv-dev ## the same with workers that share a Kafka log; KILLS=50 LEAVES=20 STOPS=2 WORKERS=3 SEED=n
 	@$(BIN)/python -m bench.chaos_kafka --kills $(or $(KILLS),50) --leaves $(or $(LEAVES),20) --stops $(or $(STOPS),2) \
 		--workers $(or $(WORKERS),3) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))
+
+chaos-faust: venv-dev ## kill, freeze and stop two workers of a stock Faust app on Kafka; ACTS=30 SEED=n
+	@$(BIN)/python -m bench.chaos_faust --acts $(or $(ACTS),30) $(if $(SEED),--seed $(SEED))
 
 chaos-views: venv-dev ## read from three workers while two are killed, ended and held: nothing old; EVENTS=30 SEED=n
 	@$(BIN)/python -m bench.chaos_views --events $(or $(EVENTS),30) $(if $(SEED),--seed $(SEED))
