@@ -45,8 +45,11 @@ TOLD_EVERY = 5_000
 
 logger = structlog.get_logger("a4co.engine")
 
-_recovering = ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="recovery")
-"""Partitions are brought up to date on as many threads as there are cores: more would only take more memory."""
+_recovering = ThreadPoolExecutor(8, thread_name_prefix="recovery")
+"""Where partitions are brought up to date: on Kafka, most of a little is waiting."""
+
+_turns = threading.Semaphore(max(2, os.cpu_count() or 2))
+"""So many stores are filled at once, as there are cores: more would only take more memory."""
 
 
 class Abandoned(Exception):
@@ -123,6 +126,7 @@ class TablePartition(Generic[Row]):
         self.partition = partition
         self.store = store
         self.abandoned: Callable[[], bool] = lambda: False
+        self.turns = threading.Semaphore()
         self._spec = spec
         self._decode = msgspec.json.Decoder(spec.row_type).decode
         self.encode = msgspec.json.Encoder().encode
@@ -274,7 +278,7 @@ class TablePartition(Generic[Row]):
         start, end, read = self._start, self._end, 0
         known = self._known()
         if known is None or end - start > max(FEW, known.rows):
-            with self.store.filling():
+            with self._turn(), self.store.filling():
                 for rows, position in self._replay(changelogs, topic):
                     self.store.write(rows, position)
                     read += len(rows)
@@ -291,6 +295,17 @@ class TablePartition(Generic[Row]):
             if self.store.offset < end:  # what is left are marks of transactions, not records
                 self.store.write((), end, self._note())
         return read
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[None]:
+        """When it may fill its store."""
+        while not self.turns.acquire(timeout=0.1):
+            if self.abandoned():
+                raise Abandoned
+        try:
+            yield
+        finally:
+            self.turns.release()
 
     def _known(self) -> Summary | None:
         """What the store says of its rows; None: they have to be gone through."""
@@ -389,6 +404,7 @@ class Table(Generic[Row]):
         self.claims.wait(partition)
         part = self._stored(partition)
         part.abandoned = abandoned.is_set
+        part.turns = _turns
         opened.append(part)
         part.measure(self._changelogs, self.spec.changelog, functools.partial(self._progress, partition))
 
