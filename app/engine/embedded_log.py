@@ -288,6 +288,7 @@ class EmbeddedLog:
         try:
             with self._transaction():
                 if rows:
+                    rows.sort()  # place by place, which SQLite does without searching for each row
                     self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
                 for (topic, partition), following in (offsets or {}).items():
                     place = self._places(topic)[partition]
