@@ -6,6 +6,7 @@ CPU 5.3 ms and 3.6 ms).
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
@@ -37,11 +38,11 @@ class Transactions:
 
     def open(self) -> None:
         """End whatever an earlier writer of this name has left. Blocks; raises LogFailed."""
+        producers = [Producer(self._cluster.producer(f"{self.name}.{turn}")) for turn in range(TURNS)]
         try:
-            for turn in range(TURNS):
-                producer = Producer(self._cluster.producer(f"{self.name}.{turn}"))
-                producer.init_transactions(COMMIT)
-                self._producers.append(producer)
+            with ThreadPoolExecutor(TURNS) as threads:
+                list(threads.map(lambda producer: producer.init_transactions(COMMIT), producers))
+            self._producers = producers
         except KafkaException as error:
             raise LogFailed(f"Kafka: no transactions for {self.name}: {why(error).str()}") from error
 
