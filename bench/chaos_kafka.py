@@ -100,6 +100,7 @@ class KafkaRun(Run):
                 WorkerProcess(
                     self._folder / f"worker-{number}", NATS_URL=self._nats.url, SMTP_URL=mail,
                     KAFKA_URL=f"kafka://{self._servers}", TOPIC_PREFIX=self._prefix, WORKER_NAME=f"worker-{number}",
+                    STANDBY=str(number % 2 == 1),  # every other one
                     **SETTINGS,
                 )
                 for number in range(self._count)
