@@ -23,7 +23,7 @@ class SagaState(StrEnum):
     CLOSED = "closed"  # cancelled and the customer told
 
 
-class Held(msgspec.Struct, frozen=True):
+class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the saga knows of one product. status: asked | held | refused | released | committed | returned."""
 
     quantity: int
@@ -33,7 +33,7 @@ class Held(msgspec.Struct, frozen=True):
     product_name: str | None = None
 
 
-class Step(msgspec.Struct, frozen=True):
+class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     """One entry of an order's timeline. direction: in | out."""
 
     at: float
@@ -43,7 +43,7 @@ class Step(msgspec.Struct, frozen=True):
     event_id: str = ""
 
 
-class OrderSaga(msgspec.Struct, frozen=True, kw_only=True):
+class OrderSaga(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One order. Key: order id. `deadline` (seconds since the epoch): the next moment to act, None: there is none."""
 
     order_id: str
@@ -83,7 +83,7 @@ class Hold(msgspec.Struct, frozen=True):
     expires_at: float
 
 
-class Stock(msgspec.Struct, frozen=True, kw_only=True):
+class Stock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One product. Key: product id. available = on_hand - sum of the holds, never below 0."""
 
     product_id: str
