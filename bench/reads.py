@@ -48,14 +48,20 @@ def main() -> None:
     threading.Thread(target=wait_for_the_end, daemon=True).start()
     took: list[float] = []
     others = 0
-    began = time.perf_counter()
-    while not ended.is_set():
-        started = time.perf_counter()
+
+    def read() -> bool:
         connection.request("GET", place.path)
         answer = connection.getresponse()
         answer.read()
+        return answer.status == 200
+
+    while not read() and not ended.is_set():  # what was imported a moment ago
+        ended.wait(1 / RATE)
+    began = time.perf_counter()
+    while not ended.is_set():
+        started = time.perf_counter()
+        others += not read()
         took.append(time.perf_counter() - started)
-        others += answer.status != 200
         ended.wait(max(0.0, began + len(took) / RATE - time.perf_counter()))
     print(json.dumps({"reads": len(took), "not_200": others, "ms": percentiles(took)} if took else {}))
 
