@@ -205,10 +205,10 @@ class Marketplace:
 
     def _processed(self, lane: str, records: Sequence[Record], outcomes: Sequence[str], seconds: float) -> None:
         del lane
-        counts = Counter((record.topic, outcome) for record, outcome in zip(records, outcomes, strict=True))
+        counts = Counter(zip((record[0] for record in records), outcomes, strict=True))
         for (topic, outcome), number in counts.items():
             self.metrics.processed_many(topic, outcome, number)
-        subjects = Counter(topics.subject_of(record) for record in records)
+        subjects = Counter(topics.subject_of(record) for record in records if record.headers)
         each = seconds / len(records)
         for subject, number in subjects.items():
             if subject:
