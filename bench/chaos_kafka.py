@@ -136,6 +136,7 @@ class KafkaRun(Run):
             if end == "killed":
                 victim.kill()
             else:
+                await victim.ready()  # a process that has only just begun does not know of signals yet
                 await asyncio.to_thread(victim.stop)
             if wiped := self._wipe_always or self._chance.random() < 0.25:
                 victim.wipe_tables()
