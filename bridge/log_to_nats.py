@@ -9,7 +9,7 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -32,7 +32,7 @@ logger = logging.getLogger("a4co.bridge")
 GROUP = "bridge-out"
 NOTE = "bridge-out"
 BATCH = 500
-"""Records published before their acks are waited for. Two batches may be unacked: a window of 1,000."""
+"""Records published before their acks are waited for. Two batches may be unacked; more wait to be committed."""
 SLICE = 50
 """Records that are published between two turns of the loop: about 1 ms."""
 ACK_TIMEOUT = 20.0
@@ -349,8 +349,8 @@ class Publisher:
         beyond: dict[str, int] = {}
         for partition in range(self._partitions):
             hole = False
-            for record in self._log.read(OUTBOUND, partition, self._committed(partition), 2 * BATCH):
-                message = outgoing(record, self._origin)
+            for message in self._perhaps_out(partition, found):
+                record = message.record
                 if message.identity not in found:
                     # One that no stream holds went out as well if one after it did.
                     hole = hole or stream.holds(message.subject) or message.size > client.max_payload
@@ -360,3 +360,13 @@ class Publisher:
                     offsets[TopicPartition(OUTBOUND, partition)] = record.offset + 1
                     self._count(message, "skipped")
         return offsets, beyond
+
+    def _perhaps_out(self, partition: int, found: Container[tuple[str, str]]) -> Iterator[Outgoing]:
+        """What is not committed, piece by piece, up to one of which nothing is out."""
+        offset = self._committed(partition)
+        while records := self._log.read(OUTBOUND, partition, offset, 2 * BATCH):
+            messages = [outgoing(record, self._origin) for record in records]
+            yield from messages
+            if not any(message.identity in found for message in messages):
+                return
+            offset = records[-1].offset + 1

@@ -1,6 +1,7 @@
 """Ending tasks for sure: a commit is waited for to its end, and a task is cancelled until it has ended."""
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -16,7 +17,9 @@ async def unbroken(work: Coroutine[Any, Any, Result]) -> Result:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await asyncio.wait({task})
+        while not task.done():  # also when it is cancelled again
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait({task})
         raise
 
 

@@ -110,6 +110,7 @@ class Lane:
         self._partitions = 0
         self._since: float | None = None
         self._awaited = False
+        self._torn = False
         self._records: list[Record] = []
         self._outcomes: list[str] = []
         self._spent = 0.0
@@ -139,7 +140,9 @@ class Lane:
             started = time.perf_counter()
             if self._since is None:
                 self._since = started
+            self._torn = True  # until all of the piece is done: half of it must never be committed
             outcomes = await self._work(piece)
+            self._torn = False
             self._awaited = self._awaited or outcomes.count(SKIPPED) < len(outcomes)
             self._outcomes += outcomes
             self._records += piece
@@ -177,6 +180,7 @@ class Lane:
         newest = {(record[0], record[1]): record[2] for record in records}
         offsets = {TopicPartition(*place): offset + 1 for place, offset in newest.items()}
         started = time.perf_counter()
+        self._torn = True  # what fails from here on is not committed once more
         await self._stage()
         ends = await self.reader.commit(offsets)
         await self._show(ends)
@@ -185,7 +189,7 @@ class Lane:
             self._hooks.processed(self.name, records, outcomes, spent + time.perf_counter() - started)
 
     def _forget(self) -> None:
-        self._since, self._awaited = None, False
+        self._since, self._awaited, self._torn = None, False, False
         self._records, self._outcomes, self._spent = [], [], 0.0
 
     async def given(self, partitions: Collection[int]) -> None:
@@ -193,9 +197,9 @@ class Lane:
         self._partitions += len(partitions)
 
     async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
-        """What is under way is committed, or forgotten when it is too late."""
+        """What is under way is committed, or forgotten when it is too late, or was broken off in the midst."""
         self._partitions -= len(partitions)
-        if lost:
+        if lost or self._torn:
             self._forget()
             await self.reader.rollback()
         else:

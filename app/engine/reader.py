@@ -62,7 +62,8 @@ class Reader(Protocol):
 
 
 Changes = tuple[list[tuple[bytes, bytes | None]], int]
-"""Keys with their values (None: deleted) in the order of a changelog, and the offset behind them."""
+"""Keys with their values (None: deleted) in the order of a changelog, and the offset behind them. None of them: nothing
+has come for a while, which is the moment to give up."""
 
 
 class Changelogs(Protocol):

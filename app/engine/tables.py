@@ -318,7 +318,8 @@ class TablePartition(Generic[Row]):
         for batch in changelogs.changes(topic, self.partition, self.store.offset):
             if self.abandoned():
                 raise Abandoned
-            yield batch
+            if batch[0]:
+                yield batch
 
     def follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
         """Take over a few records: each row that they replace is looked up."""

@@ -408,6 +408,24 @@ async def test_a_crash_between_publish_and_commit_repeats_nothing_to_a_core_subs
     assert site.bridges[1].status()["duplicates_skipped"] == 200
 
 
+async def test_what_went_out_long_before_its_commit_is_not_said_again(site: Site, client: Client) -> None:
+    """While a commit waits for others, or for a slow log, many batches go out."""
+    ears, many = Ears(), 3_000
+    await client.subscribe("order.>", cb=ears.hear)
+    await client.flush()
+    site.log.commit_seconds = 60.0
+    await site.announce([announcement("order-1", n) for n in range(many)])
+    bridge = await site.start()
+    await wait_until(lambda: len(ears.heard) == many)
+    await site.crash(bridge)
+    site.log.commit_seconds = 0.0
+    again = await site.start()
+    await wait_until(lambda: again.status()["lag_out"] == 0)
+    await client.flush()
+    assert len(ears.heard) == many
+    assert again.status()["duplicates_skipped"] == many
+
+
 async def test_a_crash_leaves_a_hole_behind_no_message_that_went_out_plainly(site: Site, client: Client) -> None:
     """`.dlq` subjects are in no stream: what can be said is that they are not lost, and nothing around them is."""
     ears = Ears()

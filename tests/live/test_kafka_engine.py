@@ -219,6 +219,17 @@ async def test_a_transaction_that_lasts_too_long_is_rolled_back_and_done_again(
     assert rows == newest(kafka_broker.servers, prefix)
 
 
+async def test_a_message_as_large_as_nats_lets_through_is_kept(kafka_broker: KafkaBroker, prefix: str) -> None:
+    log = KafkaLog(KafkaOptions(kafka_broker.servers, "one", prefix), "test")
+    await log.connect()
+    await log.prepare({"orders": False}, 1)
+    large = random.randbytes(1_048_576)
+    await log.commit([Send("orders", b"order-1", large)])
+    batches = await asyncio.to_thread(list, log.replay("orders", 0, 0))
+    assert [record.value for batch in batches for record in batch] == [large]
+    await log.disconnect()
+
+
 # ---- the bridge's log -------------------------------------------------------------------------------------
 
 
@@ -245,6 +256,29 @@ async def test_a_flood_in_one_partition_hides_nothing_of_the_others_from_the_bri
     finally:
         await sole.close()
         await log.disconnect()
+
+
+async def test_the_bridge_goes_on_where_it_was_also_when_kafka_has_forgotten_it(
+    kafka_broker: KafkaBroker, prefix: str
+) -> None:
+    """As after a week without a commit, by the brokers' default."""
+    log = KafkaLog(KafkaOptions(kafka_broker.servers, "one", prefix), "bridging")
+    await log.connect()
+    await log.prepare({"outbound": False}, PARTITIONS)
+    await log.commit([Send("outbound", None, b"one", (), None, 0)] * 5)
+    admin, offsets = AdminClient({"bootstrap.servers": kafka_broker.servers}), []
+    for _ in range(2):
+        sole = SoleLog(log, "bridging.bridge", "outbound", "bridging.out")
+        await sole.open()
+        offsets.append(sole.committed("", "outbound", 0))
+        await sole.commit([], offsets={TopicPartition("outbound", 0): 3})
+        await sole.close()
+        for forgotten in admin.delete_consumer_groups([f"{prefix}bridging.out"]).values():
+            await asyncio.to_thread(forgotten.result, 10)
+    await log.disconnect()
+    assert offsets == [0, 3]
+    notes = f"{prefix}notes"
+    assert log.cluster._configs([notes])[notes]["segment.bytes"] == str(8 * 1024 * 1024)
 
 
 # ---- topics -----------------------------------------------------------------------------------------------
@@ -309,6 +343,18 @@ async def test_no_broker_is_one_clear_line(prefix: str, tmp_path: Path) -> None:
     [failed] = process.said("failed")
     assert failed["cause"].startswith("LogFailed: no Kafka at 127.0.0.1:1")
     assert process.output().splitlines()[:-1] == []
+
+
+async def test_a_log_that_does_not_answer_says_so_each_time(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.engine.kafka.log.REQUEST", 0.3)
+    monkeypatch.setattr("app.engine.kafka.transactions.COMMIT", 0.3)
+    log = KafkaLog(KafkaOptions("127.0.0.1:1", "one", prefix), "test")
+    for _ in range(2):
+        with pytest.raises(LogFailed, match=r"no transactions for test\.one"):
+            await log.commit([Send("orders", b"order-1", b"{}")])
+    with pytest.raises(LogFailed, match="rows-0 can't be read"):
+        await asyncio.to_thread(log.span, "rows", 0)
+    await log.disconnect()
 
 
 PASSWORDS = """

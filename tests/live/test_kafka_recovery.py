@@ -48,6 +48,7 @@ class Pantry:
         self.prefix = f"test-{uuid.uuid4().hex[:8]}."
         self.topic = self.prefix + JARS.changelog
         self.folder = folder
+        self.servers = broker.servers
         self.admin = AdminClient({"bootstrap.servers": broker.servers})
         self._producer = Producer({"bootstrap.servers": broker.servers})
         self._options = KafkaOptions(broker.servers, "test", self.prefix)
@@ -288,6 +289,25 @@ async def test_who_stands_by_begins_anew_when_the_place_is_gone(pantry: Pantry, 
         await wait_until(lambda: followed(pantry) == {"hojiblanca": 30, "picual": 1}, within=10)
     finally:
         await again.stop()
+
+
+async def test_who_waits_for_a_transaction_that_is_not_over_can_give_up(pantry: Pantry) -> None:
+    hanging = Producer({"bootstrap.servers": pantry.servers, "transactional.id": f"{pantry.prefix}hanging"})
+    hanging.init_transactions(10)
+    hanging.begin_transaction()
+    hanging.produce(pantry.topic, b"{}", "picual", 0)
+    hanging.flush(10)
+    restarting = asyncio.create_task(pantry.restart())
+    try:
+        await asyncio.wait({restarting}, timeout=2)
+        assert not restarting.done(), "it did not wait"
+        restarting.cancel()
+        await asyncio.wait({restarting}, timeout=2)
+        assert restarting.cancelled()
+    finally:
+        hanging.abort_transaction(10)
+    await pantry.restart()
+    assert pantry.rows() == {"picual": 10, "arbequina": 20, "hojiblanca": 30}
 
 
 # ---- a rebalance meanwhile ------------------------------------------------------------------------------

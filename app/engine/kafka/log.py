@@ -4,11 +4,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import REQUEST, Cluster
+from app.engine.kafka.cluster import REQUEST, Cluster, why
 from app.engine.kafka.follower import KafkaFollower
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
@@ -22,6 +22,9 @@ NOTES = "notes"
 
 LEASE = "lease"
 """A topic without records: who has its one partition does what only one worker may do."""
+
+SMALL = {"segment.bytes": str(8 * 1024 * 1024)}
+"""Of the notes: whoever gets the lease reads all of them, and Kafka does not compact the segment that is written."""
 
 REPLAYED_AT_ONCE = 2_000
 
@@ -69,7 +72,7 @@ class KafkaLog:
             TopicMismatch: one is there and other than wanted.
         """
         await self.cluster.call(self.cluster.prepare, topics, partitions)
-        await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1)
+        await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1, SMALL)
         await self.look([name for name in topics if topics[name]])
 
     async def look(self, changelogs: Collection[str]) -> None:
@@ -95,8 +98,9 @@ class KafkaLog:
 
     def _commit(self, sends: Sequence[Send]) -> None:
         if self._writer is None:
-            self._writer = Transactions(self.cluster, f"{self._application}.{self.cluster.options.worker}")
-            self._writer.open()
+            writer = Transactions(self.cluster, f"{self._application}.{self.cluster.options.worker}")
+            writer.open()
+            self._writer = writer
         self._writer.stage(sends)
         try:
             self._writer.commit((), None)
@@ -127,22 +131,31 @@ class KafkaLog:
         return self._ids[topic]
 
     def span(self, topic: str, partition: int) -> tuple[int, int]:
-        """The partition's first offset and its end, behind transactions that are not over yet."""
-        low, high = self._scanner().get_watermark_offsets(Place(self.cluster.outer(topic), partition), timeout=REQUEST)
+        """The partition's first offset and its end, behind transactions that are not over yet. Raises LogFailed."""
+        place = Place(self.cluster.outer(topic), partition)
+        try:
+            low, high = self._scanner().get_watermark_offsets(place, timeout=REQUEST)
+        except KafkaException as error:
+            raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {why(error).str()}") from error
         return low, high
 
     def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
         """What the committed records from `offset` to the end set, once every transaction before it is over."""
         for messages in self._messages(topic, partition, offset):
-            yield [(message.key() or b"", message.value()) for message in messages], (messages[-1].offset() or 0) + 1
+            offset = (messages[-1].offset() or 0) + 1 if messages else offset
+            yield [(message.key() or b"", message.value()) for message in messages], offset
 
     def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
         """The committed records from `offset` to the end, once every transaction before it is over."""
         for messages in self._messages(topic, partition, offset):
-            yield [self.cluster.record(message) for message in messages]
+            if messages:
+                yield [self.cluster.record(message) for message in messages]
 
     def _messages(self, topic: str, partition: int, offset: int) -> Iterator[list[Message]]:
-        """Whoever commits is told before each partition knows of it; a former owner's last rows would be missed."""
+        """Whoever commits is told before each partition knows of it; a former owner's last rows would be missed.
+
+        [] when nothing comes for a while, so that the caller can give up.
+        """
         end = self.span(topic, partition)[1]
         group = self.cluster.outer(f"{self._application}.replay")
         consumer = Consumer(self.cluster.consumer(**{"group.id": group, **REPLAY}))
@@ -160,8 +173,7 @@ class KafkaLog:
                         reached = (message.offset() or 0) >= end
                     elif not error.retriable():
                         raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {error.str()}")
-                if messages:
-                    yield messages
+                yield messages
                 if reached:
                     return
         finally:

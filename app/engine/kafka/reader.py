@@ -310,7 +310,7 @@ class KafkaReader:
     def _rewind(self) -> None:
         assert self._consumer is not None
         self._rewinding = False
-        for (topic, partition), offset in self._committed.items():
+        for (topic, partition), offset in list(self._committed.items()):  # others become ours meanwhile
             if partition in self._ours:
                 with contextlib.suppress(KafkaException):  # it is being taken away
                     self._consumer.seek(Place(self._cluster.outer(topic), partition, offset or OFFSET_BEGINNING))

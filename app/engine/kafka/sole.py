@@ -77,7 +77,8 @@ class SoleLog:
         places = consumer.committed(
             [Place(self._cluster.outer(self._topic), partition) for partition in partitions], timeout=COMMIT
         )
-        self._offsets = [max(place.offset, 0) for place in places]
+        noted = [int(self._notes.get(self._place(partition), b"0")) for partition in partitions]
+        self._offsets = [max(place.offset, offset) for place, offset in zip(places, noted, strict=True)]
         self._ends = list(self._offsets)
         self._records = [[] for _ in partitions]
         consumer.assign(
@@ -86,6 +87,10 @@ class SoleLog:
         # Asked once: calls of one consumer from two threads wait for each other. It is no member, so this stays true.
         self._membership = consumer.consumer_group_metadata()
         self._consumer = consumer
+
+    def _place(self, partition: int) -> str:
+        """The note of a partition's offset. Kafka forgets those of a group without members a week after the commit."""
+        return f"{self._group}:{self._topic}-{partition}"
 
     def _read_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """On a thread: what arrives is handed to the loop."""
@@ -183,11 +188,13 @@ class SoleLog:
     ) -> int:
         """Append, set offsets and notes: one transaction. Raises LogFailed, also when another worker has the lease."""
         del group
-        noted = [Send(NOTES, name.encode(), value, (), None, 0) for name, value in (notes or {}).items()]
+        notes = dict(notes or {})
+        notes |= {self._place(partition): b"%d" % offset for (_, partition), offset in (offsets or {}).items()}
+        noted = [Send(NOTES, name.encode(), value, (), None, 0) for name, value in notes.items()]
         way = READS if offsets else WRITES
         async with self._committing[way]:
             await self._cluster.call(self._commit, self._writers[way], [*sends, *noted], dict(offsets or {}))
-        self._notes.update(notes or {})
+        self._notes.update(notes)
         for (_, partition), offset in (offsets or {}).items():
             self._offsets[partition] = offset
             records = self._records[partition]
