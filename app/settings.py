@@ -213,7 +213,7 @@ class Settings(BaseSettings):
         4, description="partitions of every topic; fixed once the log is made"
     )
     log_retention: Seconds = Field(
-        30 * 86400.0, description="seconds that the topics keep a record which everybody is done with"
+        30 * 86400.0, description="seconds that an embedded log keeps a record which everybody is done with"
     )
     topic_prefix: str = Field("", description="stands before the names of topics and groups on Kafka")
     topic_replication: Annotated[int, Field(ge=1, le=32767), Allowed("a whole number from 1")] = Field(

@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import structlog
 
 from app.engine.cancelling import unbroken
-from app.engine.errors import CommitAborted, StoreDamaged
+from app.engine.errors import CommitAborted, LogFailed, StoreDamaged
 from app.engine.reader import Reader
 from app.engine.records import Record, Send, TopicPartition
 from app.engine.tables import Change, Table, TablePartition, TableSpec
@@ -27,6 +27,9 @@ SLICE = 50
 
 SKIPPED = "skipped"
 """What became of a record that says nothing to its reader (its message is None)."""
+
+ABORTS, AGAIN = 20, 0.5
+"""Transactions that may be refused one after the other, and seconds between two of them."""
 
 POLL = 0.1
 """Seconds between two looks at the deadlines when nothing arrives."""
@@ -109,6 +112,7 @@ class Lane:
         self._hooks = hooks
         self._partitions = 0
         self._since: float | None = None
+        self._aborts = 0
         self._awaited = False
         self._torn = False
         self._records: list[Record] = []
@@ -162,9 +166,16 @@ class Lane:
         try:
             await unbroken(self.commit())
         except CommitAborted as error:
+            self._aborts += 1
+            if self._aborts == ABORTS:
+                raise LogFailed(f"{self.name}: {ABORTS} transactions in a row were refused: {error}") from error
             logger.warning("commit aborted, the records are taken again", lane=self.name, cause=str(error))
             await self.reader.rollback()
             self._forget()
+            if self._aborts > 1:  # a cause that lasts; one alone is what a rebalance does
+                await asyncio.sleep(AGAIN)
+        else:
+            self._aborts = 0
 
     def _due(self) -> bool:
         """Whether the transaction is full, or has waited long enough."""

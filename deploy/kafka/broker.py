@@ -34,6 +34,8 @@ num.partitions=4
 auto.create.topics.enable=false
 offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
+# How far a group is, is kept for a year after its last member left (Kafka's own default is a week).
+offsets.retention.minutes=525600
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4

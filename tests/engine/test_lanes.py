@@ -4,14 +4,15 @@ import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
 import pytest
 
+from app.engine import lanes
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
-from app.engine.errors import LogFailed, StoreDamaged
+from app.engine.errors import CommitAborted, LogFailed, StoreDamaged
 from app.engine.lanes import SLICE, Effect, Hooks, Reducer, Topic
 from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
@@ -333,3 +334,24 @@ async def test_a_piece_that_was_broken_off_is_not_committed_when_the_partitions_
     await lane.taken(range(3), lost=False)
     assert counting.everything("counted") == []
     assert counting.everything("tallies-changelog") == []
+
+
+async def test_a_lane_whose_transactions_are_refused_for_good_stops_with_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lanes, "AGAIN", 0.0)
+    counting = await Counting(tmp_path).open()
+    [lane] = counting.engine.lanes
+    refused: list[int] = []
+
+    async def refuse(_offsets: object) -> NoReturn:
+        refused.append(1)
+        raise CommitAborted("not authorized")
+
+    monkeypatch.setattr(lane.reader, "commit", refuse)
+    await counting.say(("oliva", "x"))
+    await counting.engine.start()
+    await wait_until(lambda: counting.engine.failure, what="the engine to stop")
+    assert "20 transactions in a row were refused: not authorized" in str(counting.engine.failure)
+    assert len(refused) == lanes.ABORTS
+    await counting.stop()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer, TopicCollection
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
@@ -123,6 +123,14 @@ class Cluster:
             "queue.buffering.max.kbytes": 262_144,
             "compression.type": "lz4",
         }
+
+    def committed(self, consumer: Consumer, places: Sequence[Place]) -> list[Place]:
+        """The group's offsets of the places. Raises KafkaException, also when only one of them is not told."""
+        found = consumer.committed(list(places), timeout=REQUEST)
+        for place in found:
+            if place.error is not None:
+                raise KafkaException(place.error)
+        return found
 
     async def call(self, work: Callable[..., T], *arguments: Any) -> T:
         """A call that blocks, on a thread."""

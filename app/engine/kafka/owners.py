@@ -120,9 +120,9 @@ class GroupOwners:
             await asyncio.sleep(max(0.0, self._asked + APART - time.clock_gettime(CLOCK)))
             try:
                 asked, has = await self._ask()
-            except (KafkaException, TimeoutError) as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, the next look may succeed
                 if not self.silent:
-                    cause = why(error).str() if isinstance(error, KafkaException) else "no answer"
+                    cause = why(error).str() if isinstance(error, KafkaException) else str(error) or "no answer"
                     logger.warning("the group does not tell who has what", group=self._group, cause=cause)
                 self.silent = True
             else:

@@ -22,7 +22,7 @@ from app.engine.cancelling import unbroken
 from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import Cluster, why
 from app.engine.kafka.owners import GroupOwners, client_id
-from app.engine.kafka.transactions import COMMIT, Transactions
+from app.engine.kafka.transactions import Transactions
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
 
@@ -153,13 +153,13 @@ class KafkaReader:
         try:
             # Without waiting for transactions that are not decided, which are those that are to be ended.
             asking = Consumer(self._cluster.consumer(**group, **{"isolation.level": "read_uncommitted"}))
-            former = {place.metadata for place in asking.committed(places, timeout=COMMIT) if place.metadata}
+            former = {place.metadata for place in self._cluster.committed(asking, places) if place.metadata}
             asking.close()
             for name in former - {self._writer.name if self._writer else ""}:
                 logger.info("ending the transaction of a worker that is gone", worker=name)
                 Transactions(self._cluster, name).open()
             asking = Consumer(self._cluster.consumer(**group))
-            committed = asking.committed(places, timeout=COMMIT)
+            committed = self._cluster.committed(asking, places)
             asking.close()
         except KafkaException as error:
             raise LogFailed(f"Kafka: {self._group}, partition {partition}: {why(error).str()}") from error

@@ -19,7 +19,7 @@ from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import Cluster, why
 from app.engine.kafka.log import NOTES, KafkaLog
 from app.engine.kafka.reader import KafkaReader
-from app.engine.kafka.transactions import COMMIT, Transactions
+from app.engine.kafka.transactions import Transactions
 from app.engine.records import Record, Send, TopicPartition
 
 AHEAD = 5_000
@@ -74,8 +74,8 @@ class SoleLog:
     def _begin_reading(self) -> None:
         consumer = Consumer(self._cluster.consumer(**{"group.id": self._cluster.outer(self._group)}))
         partitions = range(self._cluster.partitions()[self._topic])
-        places = consumer.committed(
-            [Place(self._cluster.outer(self._topic), partition) for partition in partitions], timeout=COMMIT
+        places = self._cluster.committed(
+            consumer, [Place(self._cluster.outer(self._topic), partition) for partition in partitions]
         )
         noted = [int(self._notes.get(self._place(partition), b"0")) for partition in partitions]
         self._offsets = [max(place.offset, offset) for place, offset in zip(places, noted, strict=True)]
