@@ -1,49 +1,27 @@
 """The embedded log: topics in one SQLite file, for one process. Offsets, notes and records change in one transaction.
 
-It decides places (partition, offset) and durability. It knows nothing of rows, rules or Faust.
+It decides places (partition, offset) and durability. What may go is decided in `embedded_tidying`, and who may write in
+`embedded_file`. It knows nothing of rows, rules or Faust.
 """
 
 import asyncio
-import contextlib
-import fcntl
-import itertools
-import os
 import sqlite3
 import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
-from urllib.parse import quote
-
-import msgspec
-import structlog
+from typing import Any
 
 from app.engine.disk_sync import DiskSync
+from app.engine.embedded_file import OFFSET_BITS, LogFile, pack_headers, unpack_headers
 from app.engine.embedded_reader import EmbeddedReader
-from app.engine.errors import LogBusy, LogFailed, TopicMismatch
+from app.engine.embedded_tidying import Tidying
+from app.engine.errors import LogFailed, TopicMismatch
 from app.engine.log import TopicState
 from app.engine.partitioner import partition_for
 from app.engine.reader import Changes
-from app.engine.records import Headers, Record, Send, TopicPartition
-
-OFFSET_BITS = 40
-"""A record's row id is `partition number << 40 | offset`: one integer key, so a partition is one range."""
+from app.engine.records import Record, Send, TopicPartition
 
 REPLAYED_AT_ONCE = 2_000
-
-COMPACT_ABOVE = 20_000
-"""A compacted partition is compacted when it has grown by this many records, and by as many as it has rows."""
-
-logger = structlog.get_logger("a4co.engine")
-
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, compacted INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS places (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, ts REAL NOT NULL, key BLOB, value BLOB, headers BLOB);
-CREATE TABLE IF NOT EXISTS offsets (grp TEXT, place INTEGER, next INTEGER NOT NULL, PRIMARY KEY (grp, place));
-CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value BLOB NOT NULL);
-"""
 
 
 class EmbeddedLog:
@@ -64,15 +42,18 @@ class EmbeddedLog:
         self.on_failure: Callable[[LogFailed], None] = lambda _error: None
         self.on_commit: Callable[[int, float], None] = lambda _records, _seconds: None
         self._clock = clock
-        self._db: sqlite3.Connection = sqlite3.connect(":memory:")
-        self._lock: IO[str] | None = None
+        self._file = LogFile(path)
+        self.tidying = Tidying(self, self._file)
         self._sync: DiskSync | None = None
         self._topics: dict[str, list[int]] = {}
         self._ends: dict[int, int] = {}
         self._offsets: dict[tuple[str, int], int] = {}
         self._commits = 0
-        self._compacted_at: dict[tuple[str, int], int] = {}
         self._watchers: dict[str, list[asyncio.Event]] = {}
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        return self._file.db
 
     # ---- opening and closing ---------------------------------------------------------------------------
 
@@ -86,20 +67,11 @@ class EmbeddedLog:
         if self._sync is not None:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._take_lock()
-            self._db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=64)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # NORMAL: no sync at a commit (DiskSync does that, once for many), sync around a checkpoint.
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute("PRAGMA wal_autocheckpoint=0")
-            self._db.execute("PRAGMA cache_size=-32768")
-            self._db.executescript(SCHEMA)
-            self._db.execute("INSERT OR IGNORE INTO notes VALUES ('log-identity', ?)", (uuid.uuid4().bytes,))
+            self._file.open()
             self._load()
             self._sync = DiskSync(self.path, self._sync_failed)
         except (OSError, sqlite3.Error) as error:
-            self._release_lock()
+            self._file.unlock()
             message = f"the log {self.path} can't be opened: {error}; check the path, its rights and the disk's space"
             raise LogFailed(message) from error
 
@@ -110,35 +82,12 @@ class EmbeddedLog:
             LogFailed: there is none, or it can't be read.
         """
         try:
-            self._db = sqlite3.connect(self._read_only, uri=True)
+            self._file.look()
             self._load()
             for topic in changelogs:
                 self._places(topic)
         except (sqlite3.Error, TypeError) as error:  # no file, or one without tables or an identity
             raise LogFailed(f"there is no log {self.path} that can be read: {error}") from error
-
-    def _take_lock(self) -> None:
-        lock = self.path.with_name(self.path.name + ".lock").open("a+", encoding="utf-8")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.seek(0)
-            owner = lock.read().strip() or "unknown"
-            lock.close()
-            message = (
-                f"the embedded log {self.path} is in use by the process {owner}: one process per file. "
-                "Stop that one, give this one another DATA_DIR, or use Kafka for many workers"
-            )
-            raise LogBusy(message) from error
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        self._lock = lock
-
-    def _release_lock(self) -> None:
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
 
     def _load(self) -> None:
         self._identity = self._db.execute("SELECT value FROM notes WHERE name='log-identity'").fetchone()[0].hex()
@@ -158,16 +107,15 @@ class EmbeddedLog:
     def close(self) -> None:
         """Put everything on disk, fold the write-ahead file in, and give the lock back."""
         if self._sync is None:
-            self._db.close()
+            self._file.close()
             return
         try:
             self._sync.close()
             if self.failure is None:
-                self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._file.fold_in()
         finally:
             self._sync = None
-            self._db.close()
-            self._release_lock()
+            self._file.close()
 
     @property
     def is_open(self) -> bool:
@@ -176,8 +124,7 @@ class EmbeddedLog:
 
     def size(self) -> int:
         """Bytes that the log takes on disk."""
-        files = (self.path, self.path.with_name(self.path.name + "-wal"))
-        return sum(file.stat().st_size for file in files if file.exists())
+        return self._file.size()
 
     async def connect(self) -> None:
         """Open the file, if it isn't open."""
@@ -204,7 +151,7 @@ class EmbeddedLog:
                 )
                 raise TopicMismatch(message)
             return
-        with self._transaction():
+        with self._file.transaction():
             self._db.execute("INSERT INTO topics VALUES (?, ?, ?)", (topic, partitions, int(compacted)))
             places = []
             for partition in range(partitions):
@@ -229,20 +176,17 @@ class EmbeddedLog:
     async def describe(self) -> dict[str, TopicState]:
         """Every topic that is there. Who trims old records, and when, is not the log's to know."""
         compacted = dict(self._db.execute("SELECT name, compacted FROM topics").fetchall())
-        counting = "SELECT count(*) FROM records WHERE id >= ? AND id < ?"
         return {
             topic: TopicState(
-                len(places),
-                "compact" if compacted[topic] else "delete",
-                1,
-                None,
-                sum(
-                    self._db.execute(counting, (place << OFFSET_BITS, (place + 1) << OFFSET_BITS)).fetchone()[0]
-                    for place in places
-                ),
+                len(places), "compact" if compacted[topic] else "delete", 1, None, sum(map(self._count, places))
             )
             for topic, places in self._topics.items()
         }
+
+    def _count(self, place: int) -> int:
+        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
+        found = self._db.execute("SELECT count(*) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()
+        return int(found[0])
 
     def partitions(self, topic: str) -> int:
         """The topic's number of partitions. Raises TopicMismatch when it isn't declared."""
@@ -286,7 +230,7 @@ class EmbeddedLog:
         started = time.perf_counter()
         rows, placed, ends, touched = self._rows(sends)
         try:
-            with self._transaction():
+            with self._file.transaction():
                 if rows:
                     rows.sort()  # place by place, which SQLite does without searching for each row
                     self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
@@ -333,9 +277,6 @@ class EmbeddedLog:
             packed = pack_headers(headers) if headers else None
             rows.append((place << OFFSET_BITS | offset, now if timestamp is None else timestamp, key, value, packed))
         return rows, placed, ends, touched
-
-    def _transaction(self) -> "_Transaction":
-        return _Transaction(self._db)
 
     def _failed(self, error: BaseException) -> LogFailed:
         """The log is unusable from now on: say why, once, to whoever runs it."""
@@ -395,7 +336,7 @@ class EmbeddedLog:
         """The partition's first offset, and its end."""
         place = self._places(topic)[partition]
         low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
-        with self._reading() as db:
+        with self._file.reading() as db:
             found = db.execute("SELECT min(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
         end = self._ends[place]
         return end if found is None else found - low, end
@@ -417,22 +358,10 @@ class EmbeddedLog:
 
     def _behind(self, low: int, offset: int, columns: str) -> Iterator[list[Any]]:
         question = f"SELECT id, {columns} FROM records WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608 - ours
-        with self._reading() as db:
+        with self._file.reading() as db:
             found = db.execute(question, (low + offset, low + (1 << OFFSET_BITS)))
             while rows := found.fetchmany(REPLAYED_AT_ONCE):
                 yield rows
-
-    def _reading(self) -> contextlib.closing[sqlite3.Connection]:
-        """A connection of its own, for a thread: it holds up nobody."""
-        return contextlib.closing(sqlite3.connect(self._read_only, uri=True, check_same_thread=False))
-
-    @property
-    def _read_only(self) -> str:
-        return f"file:{quote(str(self.path))}?mode=ro"
-
-    def begin(self, topic: str, partition: int) -> int:
-        """The first offset that is there; `end` when there is none."""
-        return self.span(topic, partition)[0]
 
     def end(self, topic: str, partition: int) -> int:
         """The offset that the next record will get."""
@@ -454,126 +383,32 @@ class EmbeddedLog:
             self._watchers.setdefault(topic, []).append(event)
         return event
 
-    # ---- keeping it small ------------------------------------------------------------------------------------
+    # ---- keeping it small ------------------------------------------------------------------------------
 
     async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
         """Compact the partitions (topic -> partition -> rows) that have grown far beyond their rows."""
-        for topic, partitions in rows.items():
-            for partition, count in partitions.items():
-                end = self.end(topic, partition)
-                grown = end - self._compacted_at.get((topic, partition), 0)
-                if grown > max(COMPACT_ABOVE, count):
-                    dropped = await self.compact(topic, partition)
-                    self._compacted_at[topic, partition] = end
-                    logger.info("topic compacted", topic=topic, partition=partition, dropped=dropped)
+        await self.tidying.compact_grown(rows)
 
     async def trim_old(self, topics: Sequence[str], before: float) -> None:
         """Drop the topics' records that are older than `before` and that every group is done with."""
-        for topic in topics:
-            for partition in range(self.partitions(topic)):
-                dropped = await self.trim(topic, partition, before)
-                if dropped:
-                    logger.info("topic trimmed", topic=topic, partition=partition, dropped=dropped)
+        await self.tidying.trim_old(topics, before)
 
-    async def compact(self, topic: str, partition: int, slice_size: int = 2_000) -> int:
-        """Drop every record that a newer one of the same key replaces; the newest record always stays.
+    def place(self, topic: str, partition: int) -> int:
+        """The partition's number in the file."""
+        return self._places(topic)[partition]
 
-        A newest record without a value (a tombstone) is dropped too, unless it is the partition's last record.
-        Works in slices that leave the loop free. Returns how many were dropped.
-        """
-        end = self.end(topic, partition)
-        newest: dict[bytes | None, int] = {}
-        tombs: set[int] = set()
-        async for offset, key, dead in self._scan(topic, partition, end, slice_size):
-            newest[key] = offset
-            if dead:
-                tombs.add(offset)
-        kept = {offset for offset in newest.values() if offset not in tombs} | {end - 1}
-        low = self._places(topic)[partition] << OFFSET_BITS
-        dropped = 0
-        doomed: list[tuple[int]] = []
-        async for offset, _key, _dead in self._scan(topic, partition, end, slice_size):
-            if offset not in kept:
-                doomed.append((low + offset,))
-            if len(doomed) >= slice_size:
-                dropped += self._drop(doomed)
-                doomed = []
-        return dropped + self._drop(doomed)
-
-    async def trim(self, topic: str, partition: int, before: float, slice_size: int = 2_000) -> int:
-        """Drop the partition's records that are older than `before` and that every group is done with.
-
-        Who watches the topic and has committed nothing yet is done with nothing. The newest record always stays.
-        Works in slices that leave the loop free. Returns how many were dropped.
-        """
-        place = self._places(topic)[partition]
-        low = place << OFFSET_BITS
+    def done(self, topic: str, partition: int) -> int:
+        """The offset before which every group is done. Who watches and has committed nothing is done with nothing."""
+        place = self.place(topic, partition)
         waiting = [following for (_, at), following in self._offsets.items() if at == place]
         if not waiting and topic in self._watchers:
             return 0
-        done = min([self._ends[place] - 1, *waiting])
-        dropped = 0
-        while True:
-            found = self._db.execute(
-                "SELECT id, ts FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?", (low, low + done, slice_size)
-            ).fetchall()
-            doomed = [(row_id,) for row_id, _ in itertools.takewhile(lambda row: row[1] < before, found)]
-            dropped += self._drop(doomed)
-            if len(doomed) < slice_size:
-                return dropped
-            await asyncio.sleep(0)
+        return min([self._ends[place], *waiting])
 
-    async def _scan(
-        self, topic: str, partition: int, end: int, slice_size: int
-    ) -> AsyncIterator[tuple[int, bytes | None, bool]]:
-        low = self._places(topic)[partition] << OFFSET_BITS
-        position = 0
-        while position < end:
-            found = self._db.execute(
-                "SELECT id, key, value IS NULL FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-                (low + position, low + end, slice_size),
-            ).fetchall()
-            for row_id, key, dead in found:
-                yield row_id - low, key, bool(dead)
-            if not found:
-                return
-            position = found[-1][0] - low + 1
-            await asyncio.sleep(0)
-
-    def _drop(self, doomed: list[tuple[int]]) -> int:
-        if doomed:
-            with self._transaction():
-                self._db.executemany("DELETE FROM records WHERE id = ?", doomed)
+    def drop(self, rows: Sequence[tuple[int]]) -> int:
+        """Delete the records with these row ids, in a transaction. Returns how many."""
+        if rows:
+            with self._file.transaction():
+                self._db.executemany("DELETE FROM records WHERE id = ?", rows)
             self._commits += 1
-        return len(doomed)
-
-
-class _Transaction:
-    """BEGIN ... COMMIT, and ROLLBACK when anything goes wrong."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
-        if kind is None:
-            try:
-                self._db.execute("COMMIT")
-            except sqlite3.Error:
-                self._rollback()
-                raise
-        else:
-            self._rollback()
-
-    def _rollback(self) -> None:
-        if self._db.in_transaction:
-            self._db.execute("ROLLBACK")
-
-
-pack_headers = msgspec.msgpack.Encoder().encode
-"""Headers as bytes (MessagePack: pairs of text and bytes)."""
-
-unpack_headers = msgspec.msgpack.Decoder(Headers).decode
-"""What `pack_headers` packed."""
+        return len(rows)

@@ -155,32 +155,32 @@ async def test_watchers_hear_of_their_topics_only(log: EmbeddedLog) -> None:
 async def test_compaction_keeps_the_newest_of_each_key_and_always_the_last_record(log: EmbeddedLog) -> None:
     sends = [Send("rows", b"k%d" % (n % 5), b"%d" % n) for n in range(5_000)]
     await log.commit([*sends, Send("rows", b"k3", None), Send("rows", b"k4", None)])
-    assert await log.compact("rows", 0, slice_size=300) == 5_002 - 4
+    assert await log.tidying.compact("rows", 0, slice_size=300) == 5_002 - 4
     kept = [(record.key, record.value, record.offset) for record in log.read("rows", 0, 0, 100)]
     assert kept == [(b"k0", b"4995", 4995), (b"k1", b"4996", 4996), (b"k2", b"4997", 4997), (b"k4", None, 5001)]
     log = reopened(log)
     assert log.end("rows", 0) == 5_002
-    assert log.begin("rows", 0) == 4_995
+    assert log.span("rows", 0)[0] == 4_995
     log.close()
 
 
 async def test_trimming_leaves_what_a_reader_has_not_begun_to_read(log: EmbeddedLog) -> None:
     log.watch(["words"])
     await log.commit([Send("words", b"k", b"v", (), 1.0, 0)] * 10)
-    assert await log.trim("words", 0, before=100.0) == 0
+    assert await log.tidying.trim("words", 0, before=100.0) == 0
     await log.commit([], group="reader", offsets={SOURCE: 4})
-    assert await log.trim("words", 0, before=100.0) == 4
+    assert await log.tidying.trim("words", 0, before=100.0) == 4
 
 
 async def test_trimming_drops_old_records_that_every_group_is_done_with_and_never_the_last(log: EmbeddedLog) -> None:
     await log.commit([Send("words", b"a", b"%d" % n, (), float(n), 0) for n in range(1_000)])
     await log.commit([], group="slow", offsets={SOURCE: 400})
     await log.commit([], group="quick", offsets={SOURCE: 1_000})
-    assert await log.trim("words", 0, before=100.0, slice_size=30) == 100
-    assert log.begin("words", 0) == 100
-    assert await log.trim("words", 0, before=9_999.0) == 300
+    assert await log.tidying.trim("words", 0, before=100.0, slice_size=30) == 100
+    assert log.span("words", 0)[0] == 100
+    assert await log.tidying.trim("words", 0, before=9_999.0) == 300
     await log.commit([], group="slow", offsets={SOURCE: 1_000})
-    assert await log.trim("words", 0, before=9_999.0) == 599
+    assert await log.tidying.trim("words", 0, before=9_999.0) == 599
     log = reopened(log)
     assert [record.offset for record in log.read("words", 0, 0, 10)] == [999]
     assert log.append([Send("words", b"a", b"new", (), None, 0)]) == [1_000]

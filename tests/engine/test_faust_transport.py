@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from app.engine.embedded_log import OFFSET_BITS, EmbeddedLog
+from app.engine.embedded_file import OFFSET_BITS
+from app.engine.embedded_log import EmbeddedLog
 from app.engine.records import Send
 from tests.waiting import wait_until
 

@@ -1,0 +1,138 @@
+"""The embedded log's file (SQLite, WAL): its tables, its lock, its connections and transactions.
+
+It decides who may write and what a transaction is. It knows the shape of rows, and nothing of what topics hold.
+"""
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+import uuid
+from pathlib import Path
+from typing import IO
+from urllib.parse import quote
+
+import msgspec
+
+from app.engine.errors import LogBusy
+from app.engine.records import Headers
+
+OFFSET_BITS = 40
+"""A record's row id is `partition number << 40 | offset`: one integer key, so a partition is one range."""
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS topics (name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, compacted INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS places (id INTEGER PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS records (id INTEGER PRIMARY KEY, ts REAL NOT NULL, key BLOB, value BLOB, headers BLOB);
+CREATE TABLE IF NOT EXISTS offsets (grp TEXT, place INTEGER, next INTEGER NOT NULL, PRIMARY KEY (grp, place));
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+"""
+
+pack_headers = msgspec.msgpack.Encoder().encode
+"""Headers as bytes (MessagePack: pairs of text and bytes)."""
+
+unpack_headers = msgspec.msgpack.Decoder(Headers).decode
+"""What `pack_headers` packed."""
+
+
+class LogFile:
+    """The file `path`, and the connection `db` to it of whoever writes (of nothing, before it is opened)."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.db: sqlite3.Connection = sqlite3.connect(":memory:")
+        self._lock: IO[str] | None = None
+
+    def open(self) -> None:
+        """Take the lock and open the file, making it when there is none. Who fails after that calls `unlock`.
+
+        Raises:
+            LogBusy: another process has it open.
+            OSError, sqlite3.Error: it can't be opened or isn't a log.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        self.db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=64)
+        self.db.execute("PRAGMA journal_mode=WAL")
+        # NORMAL: no sync at a commit (DiskSync does that, once for many), sync around a checkpoint.
+        self.db.execute("PRAGMA synchronous=NORMAL")
+        self.db.execute("PRAGMA wal_autocheckpoint=0")
+        self.db.execute("PRAGMA cache_size=-32768")
+        self.db.executescript(SCHEMA)
+        self.db.execute("INSERT OR IGNORE INTO notes VALUES ('log-identity', ?)", (uuid.uuid4().bytes,))
+
+    def look(self) -> None:
+        """Open it to read only, without the lock. Raises sqlite3.Error."""
+        self.db = sqlite3.connect(self._read_only, uri=True)
+
+    def _take_lock(self) -> None:
+        lock = self.path.with_name(self.path.name + ".lock").open("a+", encoding="utf-8")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            lock.seek(0)
+            owner = lock.read().strip() or "unknown"
+            lock.close()
+            message = (
+                f"the embedded log {self.path} is in use by the process {owner}: one process per file. "
+                "Stop that one, give this one another DATA_DIR, or use Kafka for many workers"
+            )
+            raise LogBusy(message) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        self._lock = lock
+
+    def unlock(self) -> None:
+        """Give the lock back, if it is held."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def fold_in(self) -> None:
+        """Put everything of the write-ahead file into the database, and make it empty."""
+        self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def close(self) -> None:
+        """Close the connection and give the lock back."""
+        self.db.close()
+        self.unlock()
+
+    def transaction(self) -> "_Transaction":
+        """BEGIN ... COMMIT, and ROLLBACK when anything goes wrong."""
+        return _Transaction(self.db)
+
+    def reading(self) -> contextlib.closing[sqlite3.Connection]:
+        """A connection of its own, for a thread: it holds up nobody."""
+        return contextlib.closing(sqlite3.connect(self._read_only, uri=True, check_same_thread=False))
+
+    @property
+    def _read_only(self) -> str:
+        return f"file:{quote(str(self.path))}?mode=ro"
+
+    def size(self) -> int:
+        """Bytes that it takes on disk."""
+        files = (self.path, self.path.with_name(self.path.name + "-wal"))
+        return sum(file.stat().st_size for file in files if file.exists())
+
+
+class _Transaction:
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+
+    def __enter__(self) -> None:
+        self._db.execute("BEGIN IMMEDIATE")
+
+    def __exit__(self, kind: type[BaseException] | None, *_rest: object) -> None:
+        if kind is None:
+            try:
+                self._db.execute("COMMIT")
+            except sqlite3.Error:
+                self._rollback()
+                raise
+        else:
+            self._rollback()
+
+    def _rollback(self) -> None:
+        if self._db.in_transaction:
+            self._db.execute("ROLLBACK")
