@@ -23,6 +23,15 @@ async def unbroken(work: Coroutine[Any, Any, Result]) -> Result:
         raise
 
 
+async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do all at once. If one fails, the others are cancelled and waited for."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        await end(tasks)
+
+
 async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel until all have ended: nats-py's flush, and `wait_for` before Python 3.12, may swallow a cancel."""
     while going := [task for task in tasks if not task.done()]:

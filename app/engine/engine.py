@@ -11,12 +11,13 @@ from typing import Any
 
 import structlog
 
+from app.engine.cancelling import together
 from app.engine.errors import EngineError
 from app.engine.lanes import Effect, EffectLane, Hooks, Lane, Reducer, ReducerLane, Topic
 from app.engine.log import Log
 from app.engine.progress import Progress
 from app.engine.reader import Reader
-from app.engine.tables import Table, together
+from app.engine.tables import Table
 
 COLLECT = (50_000, 20, 50)
 """Python's cycle collector looks at all that is new after so many new objects, 20 such times, and 50 of those. Rows and

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 import structlog
 
 from app.engine.reader import Changes
-from app.engine.tables import Abandoned, Table, TablePartition
+from app.engine.recovery import Abandoned
+from app.engine.tables import Table, TablePartition
 
 AT_ONCE = 200
 """Records that are followed at once: some milliseconds, after which views and lanes have their turn."""

@@ -3,16 +3,12 @@
 A table is read by anybody and written by its one lane. It decides nothing about what a row means.
 """
 
-import asyncio
-import contextlib
 import functools
 import heapq
-import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -20,12 +16,13 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import msgspec
 import structlog
 
-from app.engine.cancelling import end
+from app.engine.cancelling import together
 from app.engine.claims import Claims
-from app.engine.errors import PartitionElsewhere, StoreDamaged
+from app.engine.errors import PartitionElsewhere
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
 from app.engine.reader import Changelogs
+from app.engine.recovery import TURNS, Recovery, on_thread
 from app.engine.store import Store
 
 Row = TypeVar("Row")
@@ -33,50 +30,10 @@ Row = TypeVar("Row")
 CACHED_ROWS = 20_000
 """Decoded rows kept a partition; above it the oldest quarter goes."""
 
-FEW = 20_000
-"""Changelog records that are always followed one by one. A store that is further behind than that, and than it has
-rows, is filled: records are written as they come, and the rows are summed up once at the end."""
-
 DEADLINES_KEPT = 10_000
 """Deadlines that are not true any more are forgotten when they are more than those that are, and than this."""
 
-TOLD_EVERY = 5_000
-"""Rows between two words about how far it is."""
-
 logger = structlog.get_logger("a4co.engine")
-
-_recovering = ThreadPoolExecutor(8, thread_name_prefix="recovery")
-"""Where partitions are brought up to date: on Kafka, most of a little is waiting."""
-
-_turns = threading.Semaphore(max(2, os.cpu_count() or 2))
-"""So many stores are filled at once, as there are cores: more would only take more memory."""
-
-
-class Abandoned(Exception):
-    """The partition is not wanted any more."""
-
-
-async def together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Do all at once. If one fails, the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        await end(tasks)
-
-
-async def _on_thread(work: Callable[[], None], abandoned: threading.Event) -> None:
-    """Do it on a thread. Who is cancelled waits until it has ended: it may have files open that others will want."""
-    doing = asyncio.get_running_loop().run_in_executor(_recovering, work)
-    try:
-        await asyncio.shield(doing)
-    except asyncio.CancelledError:
-        abandoned.set()
-        while not doing.done():  # also when it is cancelled again
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([doing])
-        doing.exception()
-        raise
 
 
 @dataclass(frozen=True)
@@ -123,17 +80,14 @@ class TablePartition(Generic[Row]):
     """The rows of one partition, with the keys that are due next."""
 
     def __init__(self, spec: TableSpec[Row], partition: int, store: Store) -> None:
+        self.spec = spec
         self.partition = partition
         self.store = store
-        self.abandoned: Callable[[], bool] = lambda: False
-        self.turns = threading.Semaphore()
-        self._spec = spec
         self._decode = msgspec.json.Decoder(spec.row_type).decode
         self.encode = msgspec.json.Encoder().encode
         self._cache: dict[str, Row] = {}
         self._due: list[tuple[float, str]] = []
         self._deadlines: dict[str, float] = {}
-        self._start = self._end = 0
         self._rows = 0
         self.sums: Counter[str] = Counter()
 
@@ -141,11 +95,6 @@ class TablePartition(Generic[Row]):
     def count(self) -> int:
         """How many rows there are."""
         return self._rows
-
-    @property
-    def version(self) -> int:
-        """Of what is summed up."""
-        return self._spec.version
 
     def get(self, key: str) -> Row | None:
         """The row of the key."""
@@ -176,11 +125,39 @@ class TablePartition(Generic[Row]):
             else:
                 self._remember(key, row)
             self._changed(key, old, row, due)
-        self.store.write(rows, offset, self._note(), due)
+        self.store.write(rows, offset, self.note(), due)
+
+    def follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
+        """Take over a few records: each row that they replace is looked up."""
+        due: list[tuple[bytes, float | None]] = []
+        newest = dict(rows)
+        for key, packed in newest.items():
+            stored = self.store.get(key)
+            old = None if stored is None else self._decode(stored)
+            self._changed(key.decode(), old, None if packed is None else self._decode(packed), due)
+        self.store.write(newest.items(), position, self.note(), due)
+
+    # ---- what is kept of the rows ------------------------------------------------------------------------
+
+    def note(self) -> bytes:
+        """What the store is to say of its rows."""
+        return msgspec.json.encode(Summary(self.spec.version, self._rows, dict(self.sums)))
+
+    def known(self) -> Summary | None:
+        """What the store says of its rows; None: they have to be gone through."""
+        if not self.store.offset:
+            return Summary(self.spec.version)
+        known = msgspec.json.decode(self.store.note, type=Summary) if self.store.note else None
+        return known if known is not None and known.version == self.spec.version else None
+
+    def take_up(self, rows: int, sums: Mapping[str, int], deadlines: dict[str, float]) -> None:
+        """The store's rows are so many, and amount to this."""
+        self._rows, self.sums, self._deadlines = rows, Counter(sums), deadlines
+        self._order_deadlines()
 
     def _changed(self, key: str, old: Any, new: Any, due: list[tuple[bytes, float | None]]) -> None:
         """Keep count, sums and deadlines; what changes of the deadlines is added to `due`."""
-        spec = self._spec
+        spec = self.spec
         before = after = None
         if old is not None:
             self._rows -= 1
@@ -206,9 +183,6 @@ class TablePartition(Generic[Row]):
         """Only those that stand: one that was changed stays in the order until then."""
         self._due = [(deadline, key) for key, deadline in self._deadlines.items()]
         heapq.heapify(self._due)
-
-    def _note(self) -> bytes:
-        return msgspec.json.encode(Summary(self._spec.version, self._rows, dict(self.sums)))
 
     def due(self, now: float, limit: int) -> list[tuple[str, float]]:
         """Keys (with their deadlines) that are due at `now`, at most `limit`; each is given once for each deadline."""
@@ -244,116 +218,6 @@ class TablePartition(Generic[Row]):
         for key, packed in self.store.items(None if after is None else after.encode()):
             yield key.decode(), self._decode(packed)
 
-    # ---- recovery (on a thread) --------------------------------------------------------------------------
-
-    def measure(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> None:
-        """See how much of the changelog the store lacks; one that can't go on from where it stands is emptied."""
-        begin, end = changelogs.span(topic, self.partition)
-        if self.store.offset > end:
-            self.store.wipe(f"it stands at {self.store.offset}, ahead of the changelog's end {end}")
-        elif 0 < self.store.offset < begin:
-            self.store.wipe(f"it stands at {self.store.offset}, before the changelog's begin {begin}")
-        self._start, self._end = max(self.store.offset, begin), end
-        progress(0, self._end - self._start)
-
-    def recover(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> int:
-        """Bring the store to the end that was measured, with `progress(done, total)`. Returns how many records it took.
-
-        Raises:
-            Abandoned: it was told to end; what was done is kept.
-        """
-        read, damage = 0, ""
-        try:
-            read = self._recover(changelogs, topic, progress)
-        except StoreDamaged as error:
-            damage = str(error)
-        if damage:  # not above: the exception's frames hold the store open
-            self.store.wipe(damage)
-            self.measure(changelogs, topic, progress)
-            read = self._recover(changelogs, topic, progress)
-        progress(self._end - self._start, self._end - self._start)
-        return read
-
-    def _recover(self, changelogs: Changelogs, topic: str, progress: Callable[[int, int], None]) -> int:
-        start, end, read = self._start, self._end, 0
-        known = self._known()
-        if known is None or end - start > max(FEW, known.rows):
-            with self._turn(), self.store.filling():
-                for rows, position in self._replay(changelogs, topic):
-                    self.store.write(rows, position)
-                    read += len(rows)
-                    progress((position - start) // 2, end - start)  # reading is half of the work
-                self._sum_up(max(end, self.store.offset), lambda seen: progress((end - start + seen) // 2, end - start))
-        else:
-            self._rows, self.sums = known.rows, Counter(known.sums)
-            self._deadlines = {key.decode(): deadline for key, deadline in self.store.deadlines()}
-            self._order_deadlines()
-            for rows, position in self._replay(changelogs, topic):
-                self.follow(rows, position)
-                read += len(rows)
-                progress(position - start, end - start)
-            if self.store.offset < end:  # what is left are marks of transactions, not records
-                self.store.write((), end, self._note())
-        return read
-
-    @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
-        """When it may fill its store."""
-        while not self.turns.acquire(timeout=0.1):
-            if self.abandoned():
-                raise Abandoned
-        try:
-            yield
-        finally:
-            self.turns.release()
-
-    def _known(self) -> Summary | None:
-        """What the store says of its rows; None: they have to be gone through."""
-        if not self.store.offset:
-            return Summary(self._spec.version)
-        known = msgspec.json.decode(self.store.note, type=Summary) if self.store.note else None
-        return known if known is not None and known.version == self._spec.version else None
-
-    def _replay(self, changelogs: Changelogs, topic: str) -> Iterator[tuple[list[tuple[bytes, bytes | None]], int]]:
-        for batch in changelogs.changes(topic, self.partition, self.store.offset):
-            if self.abandoned():
-                raise Abandoned
-            if batch[0]:
-                yield batch
-
-    def follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
-        """Take over a few records: each row that they replace is looked up."""
-        due: list[tuple[bytes, float | None]] = []
-        newest = dict(rows)
-        for key, packed in newest.items():
-            stored = self.store.get(key)
-            old = None if stored is None else self._decode(stored)
-            self._changed(key.decode(), old, None if packed is None else self._decode(packed), due)
-        self.store.write(newest.items(), position, self._note(), due)
-
-    def _sum_up(self, position: int, progress: Callable[[int], None]) -> None:
-        """Go through every row for what is kept of them."""
-        glance = msgspec.json.Decoder(self._spec.glance or self._spec.row_type).decode
-        due: list[tuple[bytes, float | None]] = []
-        self._rows, self.sums, self._due, self._deadlines = 0, Counter(), [], {}
-        sums, deadline_of, total = self._spec.sums, self._spec.deadline, self.sums  # a million times
-        for key, packed in self.store.items():
-            row = glance(packed)
-            self._rows += 1
-            for name, number in sums(row).items():
-                total[name] += number
-            deadline = deadline_of(row)
-            if deadline is not None:
-                self._deadlines[key.decode()] = deadline
-                due.append((key, deadline))
-            if self._rows % TOLD_EVERY == 0:
-                progress(self._rows)
-                if self.abandoned():
-                    raise Abandoned
-        self._order_deadlines()
-        self.store.forget_deadlines()
-        self.store.write((), position, self._note(), due)
-
     def close(self) -> None:
         """Give the store's files back."""
         self.store.close()
@@ -385,29 +249,28 @@ class Table(Generic[Row]):
 
     async def open(self, partitions: Collection[int]) -> None:
         """Open the partitions' stores and bring them up to date, some at a time on threads."""
-        abandoned, opened = threading.Event(), list[TablePartition[Row]]()
+        abandoned, begun = threading.Event(), list[Recovery]()
         for number in partitions:
             self.claims.want(number)
         try:
             # In two steps, so that what there is to do in all is known before any of it is done.
-            measure = [functools.partial(self._measured, number, abandoned, opened) for number in partitions]
-            await together(_on_thread(work, abandoned) for work in measure)
-            await together(_on_thread(functools.partial(self._recovered, part), abandoned) for part in opened)
+            measure = [functools.partial(self._measured, number, abandoned, begun) for number in partitions]
+            await together(on_thread(work, abandoned) for work in measure)
+            await together(on_thread(functools.partial(self._recovered, recovery), abandoned) for recovery in begun)
         except BaseException:
-            for part in opened:
-                part.close()
+            for recovery in begun:
+                recovery.part.close()
             for number in partitions:
                 self.claims.give_back(number)
             raise
-        self.partitions |= {part.partition: part for part in opened}
+        self.partitions |= {recovery.part.partition: recovery.part for recovery in begun}
 
-    def _measured(self, partition: int, abandoned: threading.Event, opened: list[TablePartition[Row]]) -> None:
+    def _measured(self, partition: int, abandoned: threading.Event, begun: list[Recovery]) -> None:
         self.claims.wait(partition)
-        part = self._stored(partition)
-        part.abandoned = abandoned.is_set
-        part.turns = _turns
-        opened.append(part)
-        part.measure(self._changelogs, self.spec.changelog, functools.partial(self._progress, partition))
+        progress = functools.partial(self._progress, partition)
+        recovery = Recovery(self._stored(partition), self._changelogs, progress, abandoned.is_set, TURNS)
+        begun.append(recovery)
+        recovery.measure()
 
     def _stored(self, partition: int) -> TablePartition[Row]:
         store = Store(self._directory / str(partition), self._changelogs.identity(self.spec.changelog))
@@ -416,20 +279,19 @@ class Table(Generic[Row]):
     def follow(self, partition: int, abandoned: Callable[[], bool]) -> TablePartition[Row]:
         """A partition to stand by for, up to date. On a thread, by whoever has a claim on it. Raises Abandoned."""
         part = self._stored(partition)
-        part.abandoned = abandoned
+        recovery = Recovery(part, self._changelogs, abandoned=abandoned)
         try:
-            part.measure(self._changelogs, self.spec.changelog, lambda _done, _total: None)
-            read = part.recover(self._changelogs, self.spec.changelog, lambda _done, _total: None)
+            recovery.measure()
+            read = recovery.run()
         except BaseException:
             part.close()
             raise
         logger.info("standing by", table=self.name, partition=partition, records=read)
         return part
 
-    def _recovered(self, part: TablePartition[Row]) -> None:
+    def _recovered(self, recovery: Recovery) -> None:
         started = time.perf_counter()
-        progress = functools.partial(self._progress, part.partition)
-        read = part.recover(self._changelogs, self.spec.changelog, progress)
+        read, part = recovery.run(), recovery.part
         if part.store.rebuilt_because:
             reason = part.store.rebuilt_because
             logger.warning("store rebuilt", table=self.name, partition=part.partition, reason=reason)

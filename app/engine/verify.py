@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from app.engine.reader import Changelogs
+from app.engine.recovery import Recovery
 from app.engine.store import Store
 from app.engine.tables import Summary, TablePartition, TableSpec
 
@@ -64,8 +65,9 @@ def verify(
         live = Store(folder, identity, looking_from=Path(temporary) / "look")
         cold = TablePartition(spec, partition, Store(Path(temporary) / "cold", identity))
         try:
-            cold.measure(changelogs, spec.changelog, progress)
-            cold.recover(changelogs, spec.changelog, progress)
+            recovery = Recovery(cold, changelogs, progress)
+            recovery.measure()
+            recovery.run()
             newer = {key for rows, _ in changelogs.changes(spec.changelog, partition, live.offset) for key, _ in rows}
             return _compared(partition, live, cold, newer)
         finally:
@@ -109,6 +111,6 @@ def _summed_up_otherwise(note: bytes, cold: TablePartition[Any]) -> bool:
         return False
     known = msgspec.json.decode(note, type=Summary)
     sums = {name: number for name, number in known.sums.items() if number}
-    return known.version == cold.version and (
+    return known.version == cold.spec.version and (
         known.rows != cold.count or sums != {name: number for name, number in cold.sums.items() if number}
     )

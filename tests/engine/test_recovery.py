@@ -13,7 +13,7 @@ import msgspec
 import pytest
 import structlog
 
-from app.engine import tables
+from app.engine import recovery, tables
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import StoreDamaged
 from app.engine.partitioner import partition_for
@@ -130,7 +130,7 @@ Make = Callable[..., Pantry]
 async def test_whatever_happens_the_sums_and_deadlines_are_those_of_the_rows(
     pantry: Make, monkeypatch: pytest.MonkeyPatch, seed: int, few: int
 ) -> None:
-    monkeypatch.setattr(tables, "FEW", few)
+    monkeypatch.setattr(recovery, "FEW", few)
     chance = random.Random(seed)
     here = await pantry().open()
     for _ in range(5):
@@ -139,7 +139,7 @@ async def test_whatever_happens_the_sums_and_deadlines_are_those_of_the_rows(
             await here.put((f"jar-{chance.randrange(30)}", chance.choice([jar, jar, None])), stored=True)
         assert here.is_right()
         if chance.random() < 0.3:
-            await here.log.compact(JARS.changelog, 0)
+            await here.log.tidying.compact(JARS.changelog, 0)
         for _ in range(chance.randrange(40)):
             jar = Jar(chance.choice("ab"), chance.randrange(9), chance.choice([None, 5.0, 7.0]))
             await here.put((f"jar-{chance.randrange(30)}", chance.choice([jar, jar, None])), stored=False)
@@ -173,7 +173,7 @@ async def test_other_sums_are_found_by_going_through_the_rows_once(pantry: Make)
 async def test_a_filling_that_is_broken_off_goes_on_later(
     pantry: Make, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    monkeypatch.setattr(tables, "FEW", 5)
+    monkeypatch.setattr(recovery, "FEW", 5)
     monkeypatch.setattr("app.engine.embedded_log.REPLAYED_AT_ONCE", 10)
     here = pantry()
     await here.put(*some_jars(100), stored=False)
@@ -227,7 +227,7 @@ def spoil(store: Path) -> None:
 async def test_a_store_that_is_damaged_somewhere_is_rebuilt_when_its_rows_are_gone_through(
     pantry: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "FEW", 5)
+    monkeypatch.setattr(recovery, "FEW", 5)
     here = pantry()
     await here.put(*some_jars(200), stored=False)
     await here.open()
@@ -241,7 +241,7 @@ async def test_a_store_that_is_damaged_somewhere_is_rebuilt_when_its_rows_are_go
 async def test_a_store_that_turns_out_damaged_says_so_and_is_rebuilt_at_the_next_start(
     pantry: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "FEW", 5)
+    monkeypatch.setattr(recovery, "FEW", 5)
     here = pantry()
     await here.put(*some_jars(200), stored=False)
     await here.open()
@@ -274,7 +274,7 @@ async def test_a_changelog_whose_begin_is_gone_is_what_the_table_becomes(pantry:
     store.write([(b"jar-9999", msgspec.json.encode(Jar("gone", 1)))], 3)
     store.close()
     here = pantry(here)
-    low = here.log._places(JARS.changelog)[0] << 40
+    low = here.log.place(JARS.changelog, 0) << 40
     lost = here.log._db.execute("SELECT key FROM records WHERE id >= ? AND id < ?", (low, low + 10)).fetchall()
     here.log._db.execute("DELETE FROM records WHERE id >= ? AND id < ?", (low, low + 10))
     shutil.rmtree(here.stores()[0])
