@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,12 +35,10 @@ from tests.live.order_model import (
     shelf_differences,
 )
 from tests.live.worker_process import WorkerProcess
+from tests.live.workers import Workers
 
 MOMENTS = ("after its start", "while it opens", "at work", "at work", "at work")
 ORDERS_A_KILL = 100
-STILL = 15.0
-"""Seconds without a new answer after which nothing more is waited for; every timer of the run is shorter."""
-
 SETTINGS = {
     "PAYMENT_RETRY_DELAY": "1",
     "MAIL_RETRY_DELAY": "0.5",
@@ -89,6 +88,9 @@ class Verdict:
 class Run:
     """One marketplace with one worker that is killed `kills` times, everything chosen by the seed."""
 
+    still = 15.0
+    """Seconds without a new answer after which nothing more is waited for; every timer of the run is shorter."""
+
     def __init__(
         self,
         folder: Path,
@@ -116,27 +118,39 @@ class Run:
         """Do it all. Raises AssertionError when it can't come to an end."""
         began = time.monotonic()
         await self._nats.start()
-        worker = WorkerProcess(
-            self._folder / "worker", NATS_URL=self._nats.url, SMTP_URL=await self._mail.start(), **SETTINGS
-        )
+        workers = self.workers(NATS_URL=self._nats.url, SMTP_URL=await self._mail.start(), **SETTINGS)
         try:
             async with self._market.connected(self._nats.url):
-                worker.start()
-                await worker.ready()
-                await self._market.fill(worker, self._start)
-                await self.trouble(worker)
-                await self._judge(worker)
+                workers.start()
+                await workers.ready()
+                await workers.until(workers.connected, what="nobody runs the bridge")
+                await self._market.fill(workers, self._start)
+                await self.trouble(workers)
+                await workers.ready()
+                await self._settle(workers)
+                await self._judge(workers)
         finally:
-            await worker.close()
+            await workers.close()
             self._mail.close()
             self._nats.stop()
         self._verdict.seconds = time.monotonic() - began
         return self._verdict
 
+    def workers(self, **settings: str) -> Workers:
+        """Those of the marketplace, not started yet."""
+        return Workers([WorkerProcess(self._folder / "worker", **settings)])
+
+    def log(self, worker: WorkerProcess) -> AbstractContextManager[check.AnyLog]:
+        """The log, to be read when all workers, of which this was the last, have been stopped."""
+        log = EmbeddedLog(worker.data / "log.db")
+        log.open()
+        return contextlib.closing(log)
+
     # ---- killing ---------------------------------------------------------------------------------------
 
-    async def trouble(self, worker: WorkerProcess) -> None:
+    async def trouble(self, workers: Workers) -> None:
         """Publish every order while the worker, which is ready, dies and comes back; it has been started at the end."""
+        [worker] = workers.all
         shares = self._verdict.kills + 1
         for number in range(self._verdict.kills):
             publishing = asyncio.create_task(self.publish(self.orders[number::shares]))
@@ -167,28 +181,35 @@ class Run:
             await asyncio.sleep(self._chance.uniform(0.2, 1.5))
         else:
             await worker.ready()
-            enough = len(self._market.heard) + self._chance.randint(1, 2 * ORDERS_A_KILL)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(2):
-                    while len(self._market.heard) < enough:
-                        self._market.arrived.clear()
-                        await self._market.arrived.wait()
+            await self.answers(self._chance.randint(1, 2 * ORDERS_A_KILL), within=2)
+
+    async def answers(self, some: int, within: float) -> None:
+        """Return when so many more were heard, or after `within` seconds all the same."""
+        enough = len(self._market.heard) + some
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while len(self._market.heard) < enough:
+                    self._market.arrived.clear()
+                    await self._market.arrived.wait()
 
     # ---- afterwards ------------------------------------------------------------------------------------
 
-    async def _judge(self, worker: WorkerProcess) -> None:
-        await worker.ready()
-        await self._settle(worker)
-        listed = await worker.pages("/api/orders")
-        rows = {row["orderId"]: await worker.get(f"/api/orders/{row['orderId']}") for row in listed}
-        shelves = await worker.pages("/api/inventory")
-        worker.stop()
-        log = EmbeddedLog(worker.data / "log.db")
-        log.open()
-        try:
-            await self._compare(log, worker.data / "tables", rows, shelves)
-        finally:
-            log.close()
+    async def _judge(self, workers: Workers) -> None:
+        listed = await workers.pages("/api/orders")
+        rows = {row["orderId"]: await workers.row(f"/api/orders/{row['orderId']}") for row in listed}
+        shelves = await workers.pages("/api/inventory")
+        last, *others = workers.all
+        for worker in others:
+            worker.stop()
+
+        async def has_all() -> bool:
+            return len(await last.pages("/api/inventory")) == len(shelves) and await last.idle()
+
+        if others:
+            await last.until(has_all, what="it has not taken over")
+        last.stop()
+        with self.log(last) as log:
+            await self._compare(log, last.data / "tables", rows, shelves)
 
     async def _compare(
         self, log: check.AnyLog, tables: Path, rows: Mapping[str, dict[str, Any]], shelves: Sequence[dict[str, Any]]
@@ -207,18 +228,18 @@ class Run:
             *await check.table_differences(log, tables, self._folder / "cold"),
         ]
 
-    async def _settle(self, worker: WorkerProcess) -> None:
+    async def _settle(self, workers: Workers) -> None:
         """Return when every order has ended and nothing waits any more, or when nothing happens any more."""
-        heard_until, since, states = -1, time.monotonic(), {}
-        while time.monotonic() - since < STILL:
+        heard_until, since, states = -1, time.monotonic(), Counter[str]()
+        while time.monotonic() - since < self.still:
             if len(self._market.heard) > heard_until:
                 heard_until, since = len(self._market.heard), time.monotonic()
             await asyncio.sleep(0.5)
-            states = (await worker.get("/api/orders", limit=1))["states"]
-            ended = states.get("completed", 0) + states.get("closed", 0)
-            if ended == len(self.orders) and await worker.idle() and len(self._market.heard) == heard_until:
+            states = await workers.states()
+            ended = states["completed"] + states["closed"]
+            if ended == len(self.orders) and await workers.idle() and len(self._market.heard) == heard_until:
                 return
-        self._tell(f"nothing happens any more, and the orders are {states}")
+        self._tell(f"nothing happens any more, and the orders are {dict(states)}")
 
     def _judge_answers(self, log: check.AnyLog, stream: Sequence[Heard]) -> None:
         verdict = self._verdict
@@ -255,29 +276,35 @@ class Run:
         yield from shelf_differences(shelves, self._start, sold)
 
 
-def main() -> int:
-    """The command."""
-    parser = argparse.ArgumentParser(prog="python -m bench.chaos", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=12)
+def command(name: str, about: str | None, kills: int) -> argparse.ArgumentParser:
+    """The options that every such run has: they are named as `Run` names them."""
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=(about or "").partition("\n")[0])
+    parser.add_argument("--kills", type=int, default=kills)
     parser.add_argument("--seed", type=int, default=secrets.randbelow(1_000_000))
     parser.add_argument("--orders", type=int, default=0, help=f"default: {ORDERS_A_KILL} for each kill")
     parser.add_argument("--wipe-tables", action="store_true", help="take the local tables away at every kill")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="a4co-chaos-") as folder:
-        run = Run(
-            Path(folder),
-            kills=given.kills,
-            seed=given.seed,
-            orders=given.orders,
-            wipe_tables=given.wipe_tables,
-            tell=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-        verdict = asyncio.run(run.verdict())
+    return parser
+
+
+def tell(line: str) -> None:
+    """A word about how far it is."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def conclude(verdict: Verdict) -> int:
+    """Print it. Returns the exit code."""
     for difference in verdict.differences:
-        print(difference, file=sys.stderr)
-    print(f"orders: {dict(verdict.outcomes)}", file=sys.stderr)
+        tell(difference)
+    tell(f"orders: {dict(verdict.outcomes)}")
     print(verdict.line())
     return 0 if verdict.good else 1
+
+
+def main() -> int:
+    """The command."""
+    given = command("bench.chaos", __doc__, kills=12).parse_args()
+    with tempfile.TemporaryDirectory(prefix="a4co-chaos-") as folder:
+        return conclude(asyncio.run(Run(Path(folder), tell=tell, **vars(given)).verdict()))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ import asyncio
 import itertools
 import json
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -17,84 +15,35 @@ from confluent_kafka import TopicPartition as Place
 
 from app.engine.store import Store
 from tests.live.counting_app import GROUP, PARTITIONS
+from tests.live.killable import Killable
 
-ROOT = Path(__file__).parents[2]
 KEYS = 40
 
 
-class CountingProcess:
+class CountingProcess(Killable):
     """The counting application in a process of its own, with its own folder, by the worker's name."""
 
     def __init__(self, servers: str, prefix: str, folder: Path, name: str, *options: str) -> None:
-        self.name = name
         self.tables = folder / name / "tables"
         self.tables.mkdir(parents=True, exist_ok=True)
-        self._arguments = [servers, prefix, name, str(self.tables), *options]
-        self._folder = folder / name
+        arguments = ["-m", "tests.live.counting_app", servers, prefix, name, str(self.tables), *options]
+        super().__init__(name, arguments, self.tables.with_name("output-0.log"))
         self._starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> "CountingProcess":
-        assert not self.running
+    def start(self) -> Self:
         self._starts += 1
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.live.counting_app", *self._arguments],
-                cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        return self
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        assert self.running, f"{self.name} had ended with {self._process.returncode}:\n{self.output()}"
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.send(signal.SIGKILL)
-        self.wait()
-
-    def stop(self) -> None:
-        """SIGTERM; it has to end with 0."""
-        self.send(signal.SIGTERM)
-        assert self.wait() == 0, self.output()
-
-    def wait(self, within: float = 40) -> int:
-        """Its exit code."""
-        assert self._process is not None
-        return self._process.wait(within)
-
-    def close(self) -> None:
-        """End it whatever its state; says what it said if it had failed."""
-        if self._process is None:
-            return
-        if self._process.poll() not in (None, 0, -signal.SIGKILL):
-            print(f"{self.name} had ended with {self._process.returncode}:\n{self.output()}")
-        if self._process.poll() is None:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.kill()
-            self._process.wait(10)
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
+        self._output = self.tables.with_name(f"output-{self._starts}.log")
+        return super().start()
 
     def output(self, longest: int = 4_000) -> str:
         """The end of what it said that is not a line of its work."""
-        lines = [line for line in self._text().splitlines() if not line.startswith('{"what": "')]
+        lines = [line for line in self.text().splitlines() if not line.startswith('{"what": "')]
         return "\n".join([*lines, *map(str, self.said("failed"))])[-longest:]
-
-    @property
-    def _output(self) -> Path:
-        return self._folder / f"output-{self._starts}.log"
-
-    def _text(self) -> str:
-        return self._output.read_text(errors="replace") if self._output.exists() else ""
 
     def said(self, what: str) -> list[dict[str, Any]]:
         """Its lines of one kind, since its last start."""
         start = f'{{"what": "{what}"'
-        return [json.loads(line) for line in self._text().splitlines() if line.startswith(start) and line[-1] == "}"]
+        return [json.loads(line) for line in self.text().splitlines() if line.startswith(start) and line[-1] == "}"]
 
     async def table(self) -> dict[str, Any]:
         """Its rows, lag and partitions, as of now."""

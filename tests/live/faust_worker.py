@@ -7,9 +7,6 @@ see the tests fail: one test a run (`pytest tests/live/test_kafka_faust.py -k ..
 import json
 import os
 import re
-import signal
-import subprocess
-import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -17,6 +14,7 @@ from confluent_kafka import Consumer, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
 
 from tests.live.counting import committed, read
+from tests.live.killable import Killable
 
 WORD_COUNT = Path("docs/examples/word_count.py")
 MISBEHAVING = Path("tests/live/misbehaving_app.py")
@@ -30,70 +28,26 @@ def word(number: int) -> str:
     return f"palabra-{number % VOCABULARY:02d}"
 
 
-class FaustWorker:
+class FaustWorker(Killable):
     """An app's worker. Its output goes on over restarts."""
 
     def __init__(self, script: Path, servers: str, prefix: str, folder: Path, name: str, **environment: str) -> None:
-        self.name = name
-        self._environment = {
+        environment = {
             **os.environ, "APP_DATADIR": str(folder / f"{name}-data"), "FLAGS": str(folder),
             "BROKER": f"a4co-kafka://{servers}?prefix={prefix}", **environment,
         }  # fmt: skip
         if STOCK:
             # Its own session timeout is 60 s.
-            self._environment |= {
+            environment |= {
                 "BROKER": f"kafka://{servers}", "PROCESSING_GUARANTEE": STOCK,
                 "BROKER_SESSION_TIMEOUT": os.environ.get("STOCK_SESSION", "6"), "BROKER_HEARTBEAT_INTERVAL": "1",
             }  # fmt: skip
-        self._output = folder / f"{name}.txt"
-        self._script = script
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> "FaustWorker":
-        with self._output.open("ab") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, str(self._script), "worker", "-l", "info", "--without-web"],
-                env=self._environment, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
-        return self
-
-    @property
-    def running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        assert self.running, f"{self.name} had ended with {self._process.returncode}:\n{self.output()}"
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.send(signal.SIGKILL)
-        self.wait()
-
-    def stop(self) -> None:
-        """SIGTERM; it has to end with 0."""
-        self.send(signal.SIGTERM)
-        assert self.wait() == 0, self.output()
-
-    def wait(self, within: float = 30) -> int:
-        """Its exit code."""
-        assert self._process is not None
-        return self._process.wait(within)
-
-    def close(self) -> None:
-        """End it whatever its state."""
-        if self._process is not None and self.running:
-            self._process.send_signal(signal.SIGCONT)
-            self._process.kill()
-            self._process.wait(10)
-
-    def output(self, longest: int = 4_000) -> str:
-        return self._output.read_text(errors="replace")[-longest:] if self._output.exists() else ""
+        arguments = [str(script), "worker", "-l", "info", "--without-web"]
+        super().__init__(name, arguments, folder / f"{name}.txt", environment)
 
     def assigned(self) -> int:
         """How many partitions it has, as it has said last."""
-        text = self.output(10_000_000)
+        text = self.text()
         if STOCK:  # which tells the ends of its changelogs at each rebalance
             told, _, ready = text.rpartition("Highwater - Active")[2].partition("Recovery complete")
             return len(re.findall(r"\| +\d+ +\| +-?\d+ +\|", told.partition("Reading Starts")[0])) if ready else 0

@@ -21,6 +21,7 @@ from nats.aio.msg import Msg
 
 from tests.live.order_model import PRICE, Order
 from tests.live.worker_process import WorkerProcess
+from tests.live.workers import Workers
 
 SUBJECTS = ("order.>", "payment.>", "inventory.>", "notification.>")
 BUSY = 7
@@ -129,7 +130,7 @@ class Marketplace:
 
     # ---- what the services say -------------------------------------------------------------------------
 
-    async def fill(self, worker: WorkerProcess, shelves: Mapping[str, int]) -> None:
+    async def fill(self, worker: WorkerProcess | Workers, shelves: Mapping[str, int]) -> None:
         """The first stock, as the services that count it tell it; returns when the application has taken it."""
         for product, units in shelves.items():
             data = {"newStock": units, "changeAmount": units, "updateReason": "initial", "artisanId": "artisan-1"}

@@ -17,6 +17,7 @@ from tests.live.marketplace import Marketplace
 from tests.live.nats_server import NatsServer
 from tests.live.order_model import Order
 from tests.live.worker_process import WorkerProcess
+from tests.live.workers import Workers
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
@@ -61,7 +62,8 @@ async def states(worker: WorkerProcess) -> dict[str, int]:
 class FullDisk(Run):
     """The same marketplace; instead of being killed the worker can't write any more."""
 
-    async def trouble(self, worker: WorkerProcess) -> None:
+    async def trouble(self, workers: Workers) -> None:
+        [worker] = workers.all
         worker.limit_files((worker.data / "log.db-wal").stat().st_size + 300_000)
         publishing = asyncio.create_task(self.publish(self.orders))
         self.exit_code = await worker.ended()

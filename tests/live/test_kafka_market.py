@@ -8,7 +8,7 @@ import nats
 import pytest
 import pytest_asyncio
 
-from bench.chaos_kafka import KafkaRun, is_connected
+from bench.chaos_kafka import KafkaRun
 from tests.live.kafka_broker import KafkaBroker
 from tests.live.marketplace import SUBJECTS, MailServer
 from tests.live.nats_server import NatsServer
@@ -37,7 +37,7 @@ async def site(nats_server: NatsServer, kafka_broker: KafkaBroker, tmp_path: Pat
     await client.flush()
     worker.start()
     await worker.ready()
-    await wait_until(lambda: is_connected(worker))
+    await wait_until(worker.connected)
     yield site
     worker.stop()
     await worker.close()

@@ -16,13 +16,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from bench.chaos_kafka import Workers
 from tests.live.kafka_broker import KafkaBroker
 from tests.live.marketplace import MailServer, Marketplace
 from tests.live.nats_server import NatsServer
 from tests.live.order_model import PRODUCTS, demand, plan_orders
 from tests.live.views_watch import SHELVES, Site, Watch
 from tests.live.worker_process import WorkerProcess
+from tests.live.workers import Workers
 from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
@@ -72,7 +72,7 @@ async def test_any_worker_answers_any_key_and_a_killed_one_s_keys_are_never_unkn
             await market.order(order)
 
         async def ended() -> bool:
-            states = Counter((await site.workers[0].get("/api/orders"))["states"])
+            states = await together.states()
             return states["completed"] + states["closed"] == ORDERS and await together.idle()
 
         await site.workers[0].until(ended, within=40, what="not every order has ended")

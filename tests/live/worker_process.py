@@ -162,6 +162,10 @@ class WorkerProcess:
         answer = await self.answer(path)
         return answer is not None and answer.status_code == status
 
+    async def connected(self) -> bool:
+        """Whether it runs the bridge."""
+        return bool((await self.get("/health"))["checks"]["nats"]["connected"])
+
     async def idle(self) -> bool:
         """Whether nothing waits: not in the lanes, not in the bridge."""
         checks = (await self.get("/health"))["checks"]
