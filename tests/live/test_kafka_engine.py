@@ -125,6 +125,7 @@ async def test_a_killed_worker_is_replaced_within_ten_seconds(
     assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
 
 
+@pytest.mark.broker_death
 async def test_a_broker_killed_and_started_again_under_load_costs_nothing(tmp_path: Path, prefix: str) -> None:
     """The worker waits for it, or ends with the cause when it can't know what became of its transaction."""
     broker = KafkaBroker(tmp_path / "kafka")
