@@ -50,13 +50,9 @@ def subject_of(record: Record) -> str:
 
 def _mirrored(record: Record) -> OrderFact | StockMoved | None:
     """The fact in a mirrored NATS message. What we published ourselves is in the tables already: nothing."""
-    subject = b""
-    for name, value in record.headers:
-        if name == "a4co-ours":
-            return None
-        if name == "a4co-subject":
-            subject = subject or value
-    return dialects.decode(subject.decode(errors="replace"), record.value or b"", at=record.timestamp)
+    if header(record.headers, "a4co-ours") is not None:
+        return None
+    return dialects.decode(subject_of(record), record.value or b"", at=record.timestamp)
 
 
 def _internal(kind: Any) -> Callable[[Record], Any]:

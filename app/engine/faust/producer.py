@@ -71,9 +71,7 @@ class Producer(base.Producer):
     ) -> Awaitable[RecordMetadata]:
         """Take the message. The future is done when it is committed; in a round, whose end can't be waited for, now."""
         del transactional_id  # the round is the transaction
-        if topic not in self._known:
-            await self.transport.ensure(topic)
-            self._known.add(topic)
+        await self._ensure(topic)
         future: asyncio.Future[RecordMetadata] = asyncio.get_running_loop().create_future()
         send = Send(topic, key, value, headers_of(headers), timestamp, partition)
         if self._collects:
@@ -99,6 +97,12 @@ class Producer(base.Producer):
         """Send and wait for the commit; in a round there is nothing to wait for yet."""
         future = await self.send(topic, key, value, partition, timestamp, headers, transactional_id=transactional_id)
         return await future
+
+    async def _ensure(self, topic: str) -> None:
+        """Make the topic the first time that something is sent to it."""
+        if topic not in self._known:
+            await self.transport.ensure(topic)
+            self._known.add(topic)
 
     def send_soon(self, fut: FutureMessage) -> None:
         """Take a message from code that can't await (a table's change)."""
@@ -138,9 +142,7 @@ class Producer(base.Producer):
         """What Faust's `publish_message` does, which takes 50 µs for a table's change."""
         message = fut.message
         topic = message.channel.get_topic_name()
-        if topic not in self._known:
-            await self.transport.ensure(topic)
-            self._known.add(topic)
+        await self._ensure(topic)
         key, value = cast(bytes | None, message.key), cast(bytes | None, message.value)
         send = Send(topic, key, value, headers_of(message.headers), message.timestamp, message.partition)
         collected.append(send)

@@ -21,8 +21,9 @@ REQUEST = 15.0
 """Seconds for one request of the admin client."""
 
 REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - librdkafka's own names
-"""Causes that waiting does not mend, and those that tell more than others."""
+"""Causes that waiting does not mend."""
 TELLING = (*REFUSED, KafkaError._RESOLVE, KafkaError._TRANSPORT)  # noqa: SLF001
+"""Causes that tell more than others, the most telling first."""
 
 LARGEST = 8 * 1024 * 1024
 """Bytes of a message, at most. By default NATS lets 1,048,576 through, and librdkafka only 1,000,000."""
