@@ -20,9 +20,10 @@ from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 from app.engine.cancelling import end, unbroken
 from app.engine.records import Record, Send, TopicPartition
 from bridge.bridge_log import BridgeLog
+from bridge.connection import BridgeError
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
-from bridge.jetstream import API_TIMEOUT, BARRIER, BridgeError, StreamState
+from bridge.jetstream import API_TIMEOUT, BARRIER, StreamState
 from bridge.ordered_pull import OrderedPull
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
 from bridge.outgoing import Outgoing, outgoing

@@ -14,7 +14,8 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from bridge.jetstream import SECOND_NS, BridgeError, api, rfc3339
+from bridge.connection import BridgeError
+from bridge.jetstream import SECOND_NS, api, rfc3339
 
 REQUEST = 500
 """Messages asked for at a time. Three requests outstanding hide the round trip."""

@@ -16,8 +16,9 @@ import nats.errors
 from app.engine.cancelling import end
 from app.engine.errors import EngineError
 from bridge.bridge_log import BridgeLog
+from bridge.connection import BridgeError, Connection, Disconnected, connect
 from bridge.counters import BridgeCounters
-from bridge.jetstream import BridgeError, Connection, Disconnected, connect, ensure_stream
+from bridge.jetstream import ensure_stream
 from bridge.log_to_nats import Publisher
 from bridge.nats_to_log import Mirror
 from bridge.origin import Origin
