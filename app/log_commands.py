@@ -9,7 +9,8 @@ import click
 from app import topics as declared
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError
-from app.engine.kafka.log import LEASE, NOTES, KafkaLog
+from app.engine.kafka.lease import LEASE
+from app.engine.kafka.log import NOTES, KafkaLog
 from app.engine.log import TopicState
 from app.engine.progress import Progress
 from app.engine.tables import TableSpec

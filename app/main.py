@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 import uuid
@@ -62,9 +63,9 @@ class Marketplace:
         self.metrics = Metrics(clock)
         self.bridge: Bridge | LeasedBridge
         if isinstance(log, KafkaLog):
-            self.bridge = LeasedBridge(log, APP_ID, lambda sole: self._bridge(settings, sole), self._failed)
+            self.bridge = LeasedBridge(log, APP_ID, functools.partial(self._bridge, settings), self._failed)
         else:
-            self.bridge = self._bridge(settings, log)
+            self.bridge = self._bridge(settings, log, self._failed)
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self._standby: Standby | None = None
         if settings.standby and isinstance(log, KafkaLog):
@@ -100,7 +101,7 @@ class Marketplace:
             ),
         )
 
-    def _bridge(self, settings: Settings, log: BridgeLog) -> Bridge:
+    def _bridge(self, settings: Settings, log: BridgeLog, on_failure: Callable[[Exception], None]) -> Bridge:
         return Bridge(
             log,
             settings.nats_servers,
@@ -111,7 +112,7 @@ class Marketplace:
                 on_dead_letter=self.metrics.dead_lettered,
                 on_gap=self.metrics.bridge_gap,
             ),
-            on_failure=self._failed,
+            on_failure=on_failure,
         )
 
     # ---- running ---------------------------------------------------------------------------------------

@@ -1,32 +1,40 @@
-"""The bridge where many workers share a log: one of them at a time runs it, the others stand by."""
+"""The bridge where many processes share a log: one of them at a time runs it, the others stand by or look on."""
 
 import asyncio
-import time
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from app.engine.kafka.log import LEASE, KafkaLog
-from app.engine.kafka.reader import KafkaReader
-from app.engine.kafka.sole import Lease, SoleLog
+from app.engine.errors import LogFailed
+from app.engine.kafka.lease import Lease
+from app.engine.kafka.log import KafkaLog
+from app.engine.kafka.sole import SoleLog
 from bridge.dead_letters import OUTBOUND
 from bridge.log_to_nats import GROUP
 from bridge.service import Bridge
 
-STANDS_BY = {"connected": False, "problem": None, "stands_by": True, "lag_in": 0, "lag_out": 0}
-TOLD = 3.0
-"""Seconds in which a worker that gets the lease is told so: where another one has it, nothing is said."""
+logger = logging.getLogger("a4co.bridge")
 
-EXPIRES = 8.0
-"""The same where the former holder was killed and has to be missed first; for what can wait."""
+AWAY = {"connected": False, "stands_by": True, "lag_in": 0, "lag_out": 0}
+BEHIND = "behind"
+"""What the holder's signs say until it has read what came during an absence."""
 
-UNDECIDED = STANDS_BY | {"problem": "waiting to be told which worker runs the bridge", "stands_by": False}
+STARTS, NOBODY = "the bridge starts here", "no process runs the bridge"
 
 
 class LeasedBridge:
-    """Starts, stops and tells of a bridge as `Bridge` does. `make` makes one over the log of whoever has the lease."""
+    """Starts, stops and tells of a bridge as `Bridge` does.
+
+    `make` makes one over the log of whoever has the lease; it hands why it ended to its second argument. None: this
+    process never runs it, and only knows how it is.
+    """
 
     def __init__(
-        self, log: KafkaLog, name: str, make: Callable[[SoleLog], Bridge], on_failure: Callable[[Exception], None]
+        self,
+        log: KafkaLog,
+        name: str,
+        make: Callable[[SoleLog, Callable[[Exception], None]], Bridge] | None,
+        on_failure: Callable[[Exception], None],
     ) -> None:
         self._log = log
         self._name = name
@@ -35,29 +43,38 @@ class LeasedBridge:
         self._bridge: Bridge | None = None
         self._sole: SoleLog | None = None
         self._task: asyncio.Task[None] | None = None
-        self._started = 0.0
-        self._reader: KafkaReader | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._lease = Lease(log.cluster, claims=make is not None, says=self._note)
 
     async def start(self) -> None:
         """Take part in the lease; it doesn't wait for it."""
-        self._started = time.monotonic()
-        self._reader = reader = self._log.reader(f"{self._name}.bridge", [LEASE], durable=False)
-        self._task = asyncio.create_task(self._run(Lease(self._log, reader, self._begin, self._end)), name="bridge")
+        self._task = asyncio.create_task(self._run(), name="bridge")
 
-    async def _run(self, lease: Lease) -> None:
+    async def _run(self) -> None:
         try:
-            await lease.run()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the worker must not go on without
+            await self._lease.run(self._begin, self._end)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without
             self._on_failure(error)
 
+    def _note(self) -> str:
+        return BEHIND if self._bridge is None or self._bridge.is_behind() else ""
+
     async def _begin(self) -> None:
-        sole = SoleLog(self._log, f"{self._name}.bridge", OUTBOUND, f"{self._name}.{GROUP}")
-        sole.on_failure = self._on_failure
-        await sole.open()
-        self._sole, self._bridge = sole, self._make(sole)
+        if self._make is None:
+            return
+        logger.info("bridge: this process runs it")
+        sole = SoleLog(self._log, f"{self._name}.bridge", OUTBOUND, f"{self._name}.{GROUP}", self._lease.certain)
+        sole.on_failure = self._failed
+        try:
+            await sole.open()
+        except LogFailed as error:
+            self._failed(error)
+            return
+        self._sole, self._bridge = sole, self._make(sole, self._failed)
         await self._bridge.start()
 
     async def _end(self) -> None:
+        logger.info("bridge: this process does not run it any more")
         bridge, self._bridge = self._bridge, None
         sole, self._sole = self._sole, None
         if bridge is not None:
@@ -65,23 +82,36 @@ class LeasedBridge:
         if sole is not None:
             await sole.close()
 
+    def _failed(self, error: Exception) -> None:
+        """The bridge or its log ended: because another process has the lease by now, or for good."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(self._ask(error))
+
+    async def _ask(self, error: Exception) -> None:
+        if isinstance(error, LogFailed) and not await self._lease.still_ours():
+            logger.warning("bridge: another process has it by now (%s)", error)
+        else:
+            self._on_failure(error)
+
     async def stop(self) -> None:
-        """End the bridge, if it is here, and give the lease back."""
+        """End the bridge, if it is here, and let others have it."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._asking is not None:
+            self._asking.cancel()
 
     def is_behind(self) -> bool:
-        """Whether the bridge is here, or may come to be, and has not heard everything yet."""
-        return self._undecided(EXPIRES) if self._bridge is None else self._bridge.is_behind()
+        """Whether messages may wait on NATS that are older than now: as the bridge says, wherever it runs."""
+        if self._bridge is not None:
+            return self._bridge.is_behind()
+        sign = self._lease.sign
+        return sign is None or sign.note == BEHIND
 
     def status(self) -> dict[str, Any]:
-        """How the bridge is, or that it is another worker's."""
-        if self._bridge is None:
-            return dict(UNDECIDED if self._undecided(TOLD) else STANDS_BY)
-        return self._bridge.status()
-
-    def _undecided(self, within: float) -> bool:
-        if self._reader is None or self._reader.giving:
-            return True
-        return not self._reader.told and time.monotonic() < self._started + within
+        """How the bridge is, or that it is another process's."""
+        if self._bridge is not None:
+            return self._bridge.status()
+        sign = self._lease.sign
+        problem = None if sign else self._lease.problem or (STARTS if self._lease.held else NOBODY)
+        return {**AWAY, "problem": problem, "holder": sign.holder.rpartition(".")[0] if sign else None}

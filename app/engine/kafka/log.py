@@ -10,6 +10,7 @@ from confluent_kafka import TopicPartition as Place
 from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import REQUEST, Cluster, why
 from app.engine.kafka.follower import KafkaFollower
+from app.engine.kafka.lease import BRIEF, LEASE
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
@@ -19,9 +20,6 @@ from app.engine.records import Record, Send
 
 NOTES = "notes"
 """The compacted topic of named values, one partition: key = name."""
-
-LEASE = "lease"
-"""A topic without records: who has its one partition does what only one worker may do."""
 
 SMALL = {"segment.bytes": str(8 * 1024 * 1024)}
 """Of the notes: whoever gets the lease reads all of them, and Kafka does not compact the segment that is written."""
@@ -72,7 +70,8 @@ class KafkaLog:
             TopicMismatch: one is there and other than wanted.
         """
         await self.cluster.call(self.cluster.prepare, topics, partitions)
-        await self.cluster.call(self.cluster.prepare, {NOTES: True, LEASE: False}, 1, SMALL)
+        await self.cluster.call(self.cluster.prepare, {NOTES: True}, 1, SMALL)
+        await self.cluster.call(self.cluster.prepare, {LEASE: False}, 1, BRIEF)
         await self.look([name for name in topics if topics[name]])
 
     async def look(self, changelogs: Collection[str]) -> None:

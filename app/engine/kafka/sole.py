@@ -1,46 +1,50 @@
-"""What only one worker at a time may do on Kafka: a lease, and a log for whoever has it.
+"""The log of what only one process at a time may do on Kafka.
 
-The lease is the one partition of a topic in a consumer group: it goes to another worker when its holder stops or dies.
-The holder's transactions have one transactional id for all workers, so that a former holder is fenced whatever it
-believes.
+Its transactions have one transactional id for all processes, so that whoever opens it fences those who had it before,
+whatever they believe. Who may open it is decided by the lease.
 """
 
 import asyncio
 import bisect
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.cluster import Cluster, why
 from app.engine.kafka.log import NOTES, KafkaLog
-from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
 from app.engine.records import Record, Send, TopicPartition
 
 AHEAD = 5_000
 """Records of a partition that are kept at most, read and not yet committed."""
 
+UNCERTAIN = 0.05
+"""Seconds to the next look at whether the lease is certain."""
+
 READS, WRITES = "reads", "writes"
 WAYS = (READS, WRITES)
 """Commits with offsets and commits without are two rows of transactions: neither waits for the other."""
 
-logger = structlog.get_logger("a4co.engine.kafka")
-
 
 class SoleLog:
-    """The log of the lease's holder: it appends, keeps notes, and reads one topic from the committed offsets on."""
+    """The log of the lease's holder: it appends, keeps notes, and reads one topic from the committed offsets on.
 
-    def __init__(self, log: KafkaLog, name: str, topic: str, group: str) -> None:
+    `certain` tells whether nobody else can have the lease just now.
+    """
+
+    def __init__(
+        self, log: KafkaLog, name: str, topic: str, group: str, certain: Callable[[], bool] = lambda: True
+    ) -> None:
         self.commit_seconds = log.cluster.options.commit_seconds
         self._log = log
         self._cluster: Cluster = log.cluster
         self._topic = topic
         self._group = group
+        self._certain = certain
         self._writers = {way: Transactions(log.cluster, f"{name}.{way}") for way in WAYS}
         self._consumer: Consumer | None = None
         self._membership: object = None
@@ -213,50 +217,7 @@ class SoleLog:
             raise LogFailed(f"Kafka: the transaction of {writer.name} failed: {error}") from error
 
     async def synced(self, commit: int | None = None) -> None:
-        """A committed transaction is as durable as the cluster is."""
-
-
-class Lease:
-    """Runs `work` while this worker has the lease: `begin` gets a fresh log, `end` is awaited before it goes on."""
-
-    breaks_off = False
-
-    def __init__(
-        self,
-        log: KafkaLog,
-        reader: KafkaReader,
-        begin: Callable[[], Awaitable[None]],
-        end: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._log = log
-        self._reader = reader
-        self._begin = begin
-        self._end = end
-        self.held = False
-
-    async def run(self) -> None:
-        """Take part until cancelled."""
-        await self._reader.start(self)
-        try:
-            while True:
-                await self._reader.take(100, 0.5)
-        finally:
-            if self.held:
-                self.held = False
-                await self._end()
-            await self._reader.stop()
-
-    async def given(self, partitions: Collection[int]) -> None:
-        """The lease is ours."""
-        del partitions
-        logger.info("this worker runs the bridge")
-        await self._begin()
-        self.held = True
-
-    async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
-        """The lease goes to another worker."""
-        del partitions, lost
-        if self.held:
-            self.held = False
-            logger.info("another worker runs the bridge")
-            await self._end()
+        """What is committed may leave the process: when it is certain that nobody else says the same."""
+        del commit
+        while not self._certain():  # noqa: ASYNC110 - time alone makes it uncertain
+            await asyncio.sleep(UNCERTAIN)
