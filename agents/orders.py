@@ -1,13 +1,14 @@
 """What happens when something arrives about an order: its saga advances. domain/order_saga.py decides how."""
 
 from app import topics
+from app.domain import traces
 from app.domain.causes import caused
 from app.domain.messages import DeadlineReached, Message
 from app.domain.order_saga import Policy, advance
 from app.domain.outcome import Transition
 from app.domain.rows import OrderSaga
 from app.engine.lanes import Reducer
-from app.engine.records import Send
+from app.engine.records import Headers, Send
 from tables.order_sagas import ORDER_SAGAS
 
 
@@ -24,6 +25,7 @@ def advance_order_sagas(policy: Policy) -> Reducer[OrderSaga]:
         rule=rule,
         encode=topics.sends_of,
         timer=_timer,
+        carries=_trace,
     )
 
 
@@ -31,3 +33,8 @@ def _timer(order_id: str, deadline: float, now: float) -> Send:
     event_id = caused(order_id, "deadline", str(deadline))
     due = DeadlineReached(event_id=event_id, key=order_id, at=now, due=deadline, source="timers")
     return topics.sends_of(due)[0]
+
+
+def _trace(headers: Headers, saga: OrderSaga | None) -> Headers:
+    """A timer's outputs and a mail's have no cause outside: they are the order's."""
+    return traces.of_order(headers, saga.order_id, saga.trace) if saga is not None else traces.carried(headers)

@@ -1,6 +1,7 @@
 """What happens when stock is asked for or moves: the product's row changes. domain/stock.py decides how."""
 
 from app import topics
+from app.domain import traces
 from app.domain.messages import Message
 from app.domain.order_saga import Policy
 from app.domain.outcome import Transition
@@ -23,4 +24,5 @@ def apply_stock_commands(policy: Policy) -> Reducer[Stock]:
         table=INVENTORY,
         rule=rule,
         encode=topics.sends_of,
+        carries=lambda headers, _stock: traces.carried(headers),
     )

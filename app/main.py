@@ -25,6 +25,7 @@ from agents.orders import advance_order_sagas
 from agents.stock import apply_stock_commands
 from app import logs, topics
 from app.domain.messages import StockImported
+from app.domain.traces import trace_id
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import EngineError
@@ -201,7 +202,8 @@ class Marketplace:
     def _reject(self, record: Record, reason: str, error: str) -> list[Send]:
         self.metrics.dead_lettered(record.topic, reason)
         self.metrics.failed(topics.subject_of(record))
-        logger.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason, error=error)
+        trace = trace_id(record.headers)
+        logger.warning("dead letter", topic=record.topic, offset=record.offset, reason=reason, error=error, trace=trace)
         return dead_letter(record, reason, error)
 
     def _processed(self, lane: str, records: Sequence[Record], outcomes: Sequence[str], seconds: float) -> None:

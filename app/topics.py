@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain import dialects
+from app.domain import dialects, traces
 from app.domain.messages import (
     Announce,
     Commit,
@@ -52,7 +52,8 @@ def _mirrored(record: Record) -> OrderFact | StockMoved | None:
     """The fact in a mirrored NATS message. What we published ourselves is in the tables already: nothing."""
     if header(record.headers, "a4co-ours") is not None:
         return None
-    return dialects.decode(subject_of(record), record.value or b"", at=record.timestamp)
+    trace = traces.given(record.headers)
+    return dialects.decode(subject_of(record), record.value or b"", at=record.timestamp, trace=trace)
 
 
 def _internal(kind: Any) -> Callable[[Record], Any]:
@@ -89,12 +90,12 @@ ALL = (
 )
 
 
-def _to(topic: Topic) -> Callable[[Any], Sequence[Send]]:
+def _to(topic: Topic) -> Callable[[Any, Headers], Sequence[Send]]:
     name = topic.name
-    return lambda message: (Send(name, message.key.encode(), _encode(message)),)
+    return lambda message, headers: (Send(name, message.key.encode(), _encode(message), headers),)
 
 
-def _say(announce: Announce) -> Sequence[Send]:
+def _say(announce: Announce, headers: Headers) -> Sequence[Send]:
     key = announce.key.encode()
     dialect = announce.dialect.encode()
     return [
@@ -103,6 +104,7 @@ def _say(announce: Announce) -> Sequence[Send]:
             key,
             said.payload,
             (
+                *headers,
                 ("a4co-subject", said.subject.encode()),
                 ("Nats-Msg-Id", said.event_id.encode()),
                 ("a4co-dialect", dialect),
@@ -112,7 +114,7 @@ def _say(announce: Announce) -> Sequence[Send]:
     ]
 
 
-_SENDERS: dict[type[Message], Callable[[Any], Sequence[Send]]] = {
+_SENDERS: dict[type[Message], Callable[[Any, Headers], Sequence[Send]]] = {
     Reserve: _to(STOCK_COMMANDS),
     Release: _to(STOCK_COMMANDS),
     Commit: _to(STOCK_COMMANDS),
@@ -128,6 +130,9 @@ _SENDERS: dict[type[Message], Callable[[Any], Sequence[Send]]] = {
 }
 
 
-def sends_of(message: Message) -> Sequence[Send]:
-    """Where a rule's output goes: each type has its topic; an announcement is put into its dialect's words."""
-    return _SENDERS[type(message)](message)
+def sends_of(message: Message, headers: Headers = ()) -> Sequence[Send]:
+    """Where a rule's output goes: each type has its topic; an announcement is put into its dialect's words.
+
+    `headers` are its trace (app.domain.traces).
+    """
+    return _SENDERS[type(message)](message, headers)

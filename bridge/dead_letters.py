@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from app import topics
+from app.domain import traces
 from app.domain.causes import iso
 from app.engine.records import Headers, Record, Send
 
@@ -33,7 +34,8 @@ def dead_letter(record: Record, reason: str, error: Exception | str) -> list[Sen
     if not subject or record.topic == OUTBOUND:
         return [letter]
     cause = f"{record.topic}-{record.partition}-{record.offset}"
-    return [letter, *tell(subject, record.key, record.value or b"", error, cause)]
+    trace = traces.carried(record.headers)
+    return [letter, *tell(subject, record.key, record.value or b"", error, cause, trace)]
 
 
 def keep(
@@ -56,7 +58,9 @@ def keep(
     return Send(DEAD_LETTERS, key, value, (*kept, *why, *found))
 
 
-def tell(subject: str, key: bytes | None, payload: bytes, error: Exception | str, cause: str) -> list[Send]:
+def tell(
+    subject: str, key: bytes | None, payload: bytes, error: Exception | str, cause: str, trace: Headers = ()
+) -> list[Send]:
     """The message for `<subject>.dlq` in the shape that existing services know; none when it is a `.dlq` already.
 
     `cause` is unique for the message: the id is made from it, so that telling twice can be seen.
@@ -72,6 +76,7 @@ def tell(subject: str, key: bytes | None, payload: bytes, error: Exception | str
         }
     )
     headers = (
+        *trace,
         ("a4co-subject", (subject + DLQ).encode()),
         ("Nats-Msg-Id", f"dlq-{cause}".encode()),
         ("a4co-dialect", b"a"),

@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 
+from app.domain.traces import trace_id
 from app.engine.cancelling import end, unbroken
 from app.engine.records import Record, Send, TopicPartition
 from bridge.bridge_log import BridgeLog
@@ -214,7 +215,10 @@ class Publisher:
     def _reject(self, flight: Flight, message: Outgoing, error: Exception) -> None:
         """NATS will never take this one: keep it as a dead letter and go on."""
         reason = "too-large" if isinstance(error, MaxPayloadError) else "unpublishable"
-        logger.error("bridge out: %s %s is a dead letter: %s (%s)", message.subject, message.message_id, reason, error)
+        logger.error(
+            "bridge out: %s %s is a dead letter: %s (%s; trace %s)",
+            message.subject, message.message_id, reason, error, trace_id(message.record.headers),
+        )  # fmt: skip
         self._count(message, "rejected")
         self._counters.dead_letter(OUTBOUND, reason)
         flight.letters += dead_letter(message.record, reason, error)

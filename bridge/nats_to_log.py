@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from nats.aio.client import Client
 
+from app.domain import traces
 from app.domain.dialects import Undecodable, key_of
 from app.engine.cancelling import unbroken
 from app.engine.records import Headers, Send
@@ -22,7 +23,7 @@ from bridge.counters import BridgeCounters
 from bridge.jetstream import SECOND_NS, StreamState, rfc3339, stored_at
 from bridge.ordered_pull import Arrived, OrderedPull
 from bridge.origin import Origin
-from bridge.routes import Route
+from bridge.routes import STOCK, USERS, Route
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -161,34 +162,46 @@ class Mirror:
         if route is None or not route.on:
             self._counters.ignored += 1
             return []
+        place = f"{self._note.removeprefix('nats:')}-{message.seq}-{message.time}"
         headers = self._headers(message)
+        trace = traces.continued(message.headers)
         delay = time.time() - message.time / SECOND_NS
         try:
             key = key_of(message.subject, message.data).encode()
         except Exception as error:  # noqa: BLE001 - whatever a payload does to the decoder, its neighbours pass
             reason = error.reason if isinstance(error, Undecodable) else "undecodable"
-            logger.warning("bridge in: %s %d is a dead letter: %s", message.subject, message.seq, error)
+            trace = trace or traces.begun(place)
+            logger.warning(
+                "bridge in: %s %d is a dead letter: %s (trace %s)",
+                message.subject, message.seq, error, traces.trace_id(trace),
+            )  # fmt: skip
             self._counters.dead_lettered += 1
             self._counters.count(message.subject, "dead-letter", delay)
             self._counters.dead_letter(route.topic, reason)
-            cause = f"{self._note.removeprefix('nats:')}-{message.seq}-{message.time}"
-            kept = dead_letters.keep(route.topic, None, message.data, headers, reason, error)
-            return [kept, *dead_letters.tell(message.subject, None, message.data, error, cause)]
+            kept = dead_letters.keep(route.topic, None, message.data, (*trace, *headers), reason, error)
+            return [kept, *dead_letters.tell(message.subject, None, message.data, error, place, trace)]
         self._counters.mirrored += 1
         self._counters.count(message.subject, "mirrored", delay)
-        return [Send(route.topic, key, message.data, headers)]
+        # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
+        trace = trace or traces.begun(place if route.topic in (STOCK, USERS) else key.decode())
+        return [Send(route.topic, key, message.data, (*trace, *headers))]
 
     def _headers(self, message: Arrived) -> Headers:
-        """The NATS headers as they came, but for any that pass for ours; then ours."""
+        """The NATS headers as they came, but for the trace's and any that pass for ours; then ours."""
         came = message.headers or {}
         ours = self._origin.is_ours(message.subject, came, message.data)
         self._counters.ours += ours
         return (
-            *((name, value.encode()) for name, value in came.items() if not name.lower().startswith("a4co-")),
+            *((name, value.encode()) for name, value in came.items() if not _is_reserved(name.lower())),
             ("a4co-subject", message.subject.encode()),
             ("a4co-seq", b"%d" % message.seq),
             *((OURS,) if ours else ()),
         )
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a header (in lower case) is one that we give a mirrored record ourselves."""
+    return name.startswith("a4co-") or name in (traces.TRACEPARENT, traces.TRACESTATE)
 
 
 def _packed(position: Position) -> bytes:

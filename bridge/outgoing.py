@@ -2,10 +2,9 @@
 
 from typing import NamedTuple
 
+from app.domain.traces import TRACEPARENT, TRACESTATE
 from app.engine.records import Record
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
-
-TRACE = "traceparent"
 
 
 class Outgoing(NamedTuple):
@@ -33,8 +32,7 @@ def outgoing(record: Record, origin: Origin) -> Outgoing:
         ORIGIN: origin.mark(message_id, subject, record.value or b""),
         "Content-Type": "application/json",
     }
-    if TRACE in given:
-        headers[TRACE] = given[TRACE]
+    headers |= {name: given[name] for name in (TRACEPARENT, TRACESTATE) if name in given}
     # "NATS/1.0", an empty line, and `name: value` with its line end for each.
     size = 12 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items()) + len(record.value or b"")
     return Outgoing(record, subject, message_id, headers, size)

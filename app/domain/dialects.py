@@ -77,11 +77,11 @@ class Spoken(NamedTuple):
     flat: bool = False  # dialect C without an envelope, so without an eventId
 
 
-def decode(subject: str, payload: bytes, *, at: float, ours: bool = False) -> Canonical:
+def decode(subject: str, payload: bytes, *, at: float, ours: bool = False, trace: str = "") -> Canonical:
     """The canonical message, or None when there is nothing in it for the rules.
 
-    `at`: the time of the log's record, seconds since the epoch. Raises Undecodable and nothing else, whatever the
-    bytes are.
+    `at`: the time of the log's record, seconds since the epoch. `trace`: the traceparent that it came with. Raises
+    Undecodable and nothing else, whatever the bytes are.
     """
     if subject.endswith(".dlq"):
         return None
@@ -97,6 +97,8 @@ def decode(subject: str, payload: bytes, *, at: float, ours: bool = False) -> Ca
             return None
         read = _READERS.get(spoken.name)
         common |= {"dialect": spoken.dialect, "ours": ours}
+        if read is _order_created:
+            common["trace"] = trace
         return Noted(kind=spoken.name, **common) if read is None else read(spoken, common)
     except ValidationError as error:
         raise _undecodable(error) from None

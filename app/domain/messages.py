@@ -48,7 +48,7 @@ class OrderFact(Message, frozen=True, kw_only=True):
 
 
 class OrderCreated(OrderFact, frozen=True, kw_only=True, tag=True):
-    """A customer ordered. `total` is what is to be paid, as the publisher says."""
+    """A customer ordered. `total`: what is to be paid, as the publisher says; `trace`: its traceparent, if any."""
 
     customer_id: str
     lines: tuple[Line, ...]
@@ -56,6 +56,7 @@ class OrderCreated(OrderFact, frozen=True, kw_only=True, tag=True):
     currency: str = "EUR"
     customer_email: str | None = None
     correlation_id: str | None = None
+    trace: str = ""
 
 
 class OrderConfirmed(OrderFact, frozen=True, kw_only=True, tag=True):

@@ -253,6 +253,7 @@ def _open(created: OrderCreated, policy: Policy, waited: OrderSaga | None = None
         currency=created.currency,
         created_at=created.at,
         correlation_id=created.correlation_id,
+        trace=created.trace,
         products=products,
         reserved_until=until,
         deadline=until,

@@ -57,6 +57,7 @@ class OrderSaga(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     created_at: float = 0.0
     updated_at: float = 0.0
     correlation_id: str | None = None
+    trace: str = ""  # the traceparent of its order.created; "": the trace begins with its id (traces.begun)
     products: dict[str, Held] = {}
     reserved_until: float | None = None
     attempt: int = 0  # times payment was asked for

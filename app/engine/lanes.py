@@ -15,7 +15,7 @@ import structlog
 from app.engine.cancelling import unbroken
 from app.engine.errors import CommitAborted, LogFailed, StoreDamaged
 from app.engine.reader import Reader
-from app.engine.records import Record, Send, TopicPartition
+from app.engine.records import Headers, Record, Send, TopicPartition
 from app.engine.tables import Change, Table, TablePartition, TableSpec
 
 Row = TypeVar("Row")
@@ -59,16 +59,18 @@ class Topic:
 class Reducer(Generic[Row]):
     """An agent that owns a table: `rule(row, message)` is pure and decides; the lane does the rest.
 
-    `encode` turns one output of the rule into messages for topics. `timer(key, deadline, now)` is the message that
-    says a row is due; None: the table has no deadlines.
+    `encode` turns one output of the rule into messages for topics; they have the headers that it is given, which are
+    `carries(headers, row)`: what the outputs of a record carry on of its headers, or of the row as it is now.
+    `timer(key, deadline, now)` is the message that says a row is due; None: the table has no deadlines.
     """
 
     name: str
     reads: tuple[Topic, ...]
     table: TableSpec[Row]
     rule: Callable[[Row | None, Any], Any]
-    encode: Callable[[Any], Sequence[Send]]
+    encode: Callable[[Any, Headers], Sequence[Send]]
     timer: Callable[[str, float, float], Send] | None = None
+    carries: Callable[[Headers, Row | None], Headers] = lambda _headers, _row: ()
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ class ReducerLane(Lane, Generic[Row]):
             unit = units.get(record.partition) or self._unit(record.partition)
             try:
                 message = decode[record.topic](record)
-                outcomes.append(SKIPPED if message is None else unit.fold(message))
+                outcomes.append(SKIPPED if message is None else unit.fold(message, record.headers))
             except StoreDamaged:
                 raise
             except Exception as error:  # noqa: BLE001 - any failure of a record is that record's
@@ -355,8 +357,9 @@ class _Unit(Generic[Row]):
         self._part = part
         self._rule = reducer.rule
         self._encode = reducer.encode
+        self._carries = reducer.carries
 
-    def fold(self, message: Any) -> str:
+    def fold(self, message: Any, headers: Headers) -> str:
         key = message.key
         try:
             row = self._rows[key]
@@ -364,7 +367,9 @@ class _Unit(Generic[Row]):
             row = self.before[key] = self._part.get(key)
         transition: Transition = self._rule(row, message)
         # Nothing of a message is kept unless all of it could be computed.
-        self.sends += [send for output in transition.outputs for send in self._encode(output)]
+        if transition.outputs:
+            carried = self._carries(headers, transition.row)
+            self.sends += [send for output in transition.outputs for send in self._encode(output, carried)]
         self._rows[key] = transition.row
         return transition.outcome
 

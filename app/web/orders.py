@@ -10,6 +10,7 @@ from app.domain.causes import iso
 from app.domain.events import MAX_ID
 from app.domain.messages import Money
 from app.domain.rows import OrderSaga, SagaState
+from app.domain.traces import of_order, trace_id
 from app.web.answers import Answer, iso_or_none, json_answer, says
 from app.web.elsewhere import Elsewhere
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
@@ -71,11 +72,12 @@ class TimelineStep(Answer, frozen=True, kw_only=True):
 
 
 class Order(OrderSummary, frozen=True, kw_only=True):
-    """One order with its lines, reservations, payments and timeline."""
+    """One order with its lines, reservations, payments and timeline; traceId is that of its order.created."""
 
     dialect: str
     customer_email: str | None
     correlation_id: str | None
+    trace_id: str
     lines: list[OrderLine]
     products: list[OrderProduct]
     reserved_until: str | None
@@ -169,6 +171,7 @@ def _order(saga: OrderSaga) -> Order:
         dialect=saga.dialect,
         customer_email=saga.customer_email,
         correlation_id=saga.correlation_id,
+        trace_id=trace_id(of_order((), saga.order_id, saga.trace)),
         lines=[
             OrderLine(
                 product_id=line.product_id,

@@ -13,7 +13,7 @@ from app.engine.engine import Application, Engine
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.lanes import Reducer, Topic
-from app.engine.records import Record, Send
+from app.engine.records import Headers, Record, Send
 from app.engine.tables import TableSpec
 from bench.peers.lines import PARTITIONS, Line, Row, Totals
 
@@ -40,8 +40,8 @@ def application(name: str, source: str, target: str) -> Application:
     def decode(record: Record) -> Line:
         return of_record(record.value or b"")
 
-    def encode(totals: Totals) -> Sequence[Send]:
-        return (Send(target, totals.product_id.encode(), packed(totals)),)
+    def encode(totals: Totals, headers: Headers) -> Sequence[Send]:
+        return (Send(target, totals.product_id.encode(), packed(totals), headers),)
 
     lines = Topic(source, decode)
     reducer = Reducer("totals", (lines,), TableSpec(f"{name}-totals", Row), add, encode)

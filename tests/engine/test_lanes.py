@@ -83,7 +83,7 @@ class Counting:
         self.log.open()
         counter = Reducer(
             "count_words", (WORDS, TIMERS), TALLIES, count_words,
-            encode=lambda said: [Send("counted", said.partition("=")[0].encode(), said.encode())],
+            encode=lambda said, headers: [Send("counted", said.partition("=")[0].encode(), said.encode(), headers)],
             timer=lambda key, _due, _now: Send("timers", key.encode(), b"due"),
         )  # fmt: skip
         hooks = Hooks(reject=reject, processed=lambda _l, _r, outcomes, _s: self.outcomes.extend(outcomes))

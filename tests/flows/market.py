@@ -23,7 +23,7 @@ from app.domain.rows import OrderSaga, Stock
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.lanes import Lane
 from app.engine.partitioner import partition_for
-from app.engine.records import Record, Send
+from app.engine.records import Headers, Record, Send
 from app.main import Marketplace
 from app.settings import Settings
 from app.web.stock_lines import StockLine
@@ -80,6 +80,8 @@ class Market:
         self.failures: list[BaseException] = []
         self.running = False
         self.suffix = ""
+        self.headers: Headers = ()
+        """What comes with each message beside its subject."""
         self.expects_dead_letters = False
         self.away: dict[str, Lane] = {}
         self._smtp: asyncio.Server | None = None
@@ -178,7 +180,8 @@ class Market:
         value = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         key = key or key_of(subject, value)
         topic = ROUTES[subject].topic
-        await self.log.append([Send(topic, key.encode(), value, (("a4co-subject", subject.encode()), *headers))])
+        headers = (*self.headers, ("a4co-subject", subject.encode()), *headers)
+        await self.log.append([Send(topic, key.encode(), value, headers)])
         await self.settle()
 
     async def tell(self, *messages: Message) -> None:

@@ -24,7 +24,7 @@ from app.engine.kafka import cluster
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.lanes import Hooks, Reducer, Topic
-from app.engine.records import Record, Send
+from app.engine.records import Headers, Record, Send
 from app.engine.standby import Standby
 from app.engine.tables import TableSpec
 
@@ -79,9 +79,9 @@ def decode(record: Record) -> Number:
     return Number((record.key or b"").decode(), int(number))
 
 
-def encode(said: Number) -> Sequence[Send]:
+def encode(said: Number, headers: Headers) -> Sequence[Send]:
     """To the topic `counted`."""
-    return [Send("counted", said.key.encode(), b"%d" % said.number)]
+    return [Send("counted", said.key.encode(), b"%d" % said.number, headers)]
 
 
 NUMBERS = Topic("numbers", decode)
