@@ -21,6 +21,9 @@ from pathlib import Path
 HERE = Path(__file__).parent
 STARTS = 60.0
 """Seconds that the broker has to come up; it needs about 4."""
+QUICK = "-XX:TieredStopAtLevel=1"
+"""Only the quick one of Java's two compilers: this broker lives for minutes, in which the other takes as much of the
+processor as Kafka itself (measured under load: 250 µs an order instead of 120 µs, and 110 µs minutes later)."""
 
 CONFIG = """\
 process.roles=broker,controller
@@ -100,8 +103,8 @@ def start(directory: Path, port: int, heap: str = "1g") -> int:
         java(["kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)], classpath, directory)
     with (directory / "broker.log").open("ab") as output:
         process = subprocess.Popen(
-            ["java", f"-Xmx{heap}", f"-Xms{heap}", "-cp", classpath, "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-             "kafka.Kafka", str(config)],
+            ["java", f"-Xmx{heap}", f"-Xms{heap}", QUICK, "-cp", classpath,
+             "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "kafka.Kafka", str(config)],
             stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
     (directory / "broker.pid").write_text(str(process.pid), "utf-8")
