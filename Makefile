@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-recovery chaos chaos-kafka chaos-views chaos-faust clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery chaos chaos-kafka chaos-views chaos-faust clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -91,6 +91,10 @@ bench-kafka: venv-dev ## full sagas on a Kafka broker of its own (needs Java 17 
 bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORDS=600000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
 	@$(BIN)/python -m bench.peers $(if $(RECORDS),--records $(RECORDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
 		$(if $(SEED),--seed $(SEED)) $(if $(PROGRAMS),--programs $(PROGRAMS))
+
+bench-bridge: venv-dev ## our bridge beside nats-kafka (Go) and a bare loop; LOG=kafka MESSAGES=200000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
+	@$(BIN)/python -m bench.bridge $(if $(LOG),--log $(LOG)) $(if $(MESSAGES),--messages $(MESSAGES)) \
+		$(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) $(if $(PROGRAMS),--programs $(PROGRAMS))
 
 bench-recovery: venv-dev ## measure how long a million rows take to be back, on both logs (Java 17, Maven); KEYS=1000000 LOG=both
 	@$(BIN)/python -m bench.recovery --keys $(or $(KEYS),1000000) --log $(or $(LOG),both)

@@ -31,6 +31,13 @@ def cpu(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def peak_memory(pid: int) -> int:
+    """MB that the process has had in memory at most (Linux)."""
+    status = Path(f"/proc/{pid}/status").read_text("utf-8")
+    [line] = [line for line in status.splitlines() if line.startswith("VmHWM:")]
+    return round(int(line.split()[1]) / 1024)
+
+
 def conclude(what: str, figures: dict[str, Any], *, seed: int | None = None) -> None:
     """The line of JSON. `cores` and `load` (of the last minute, at the end) tell how far the figures can be trusted."""
     machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}

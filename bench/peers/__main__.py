@@ -6,24 +6,20 @@ counts only if its outputs are what the model says. `python -m bench.peers --pro
 
 import argparse
 import contextlib
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.kafka import kafka
-from bench.peers.judge import Judge, Wrong
+from bench.peers.judge import Judge
 from bench.peers.lines import MEASURED_FROM, Row, lines, model
-from bench.peers.programs import PROGRAMS, Missing, Program, need
+from bench.peers.programs import PROGRAMS, Program
+from bench.programs import Missing, Wrong, need, profiled, running, still_alive
 from bench.report import conclude, cpu, progress
 from deploy.kafka import broker
-
-ENDS = 20.0
-"""Seconds that a program has to end after SIGTERM; what it is then has no say in its figures."""
 
 
 class Run(NamedTuple):
@@ -68,56 +64,18 @@ class Bench:
         log = self._folder / f"{name}.log"
         with contextlib.closing(self._judge.outputs(target)) as outputs:
             with running(arguments, log) as process:
-                sys.stderr.write(f"{name}: pid {process.pid}\n")
-
-                def alive() -> None:
-                    if process.poll() is not None:
-                        raise Wrong(f"it ended with {process.returncode}:\n{tail(log)}")
-
                 with profiled(process.pid, profile):
-                    self._judge.wait(target, records, alive, lambda done: progress(name, done, records))
+                    self._judge.wait(
+                        target,
+                        records,
+                        lambda: still_alive(process, log),
+                        lambda done: progress(name, done, records),
+                    )
                     outputs.read(records)
                 spent = cpu(process.pid)
             outputs.read()  # what it may have said while it ended
             outputs.judge(records, self._models[records])
             return Run(outputs.speed(), 1e6 * spent / records)
-
-
-@contextlib.contextmanager
-def running(arguments: Sequence[str], output: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    """The process, ended at the end."""
-    with output.open("wb") as file:
-        process = subprocess.Popen(arguments, stdout=file, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(ENDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-@contextlib.contextmanager
-def profiled(pid: int, file: Path | None) -> Iterator[None]:
-    """py-spy records the process meanwhile, if a file is given."""
-    if file is None:
-        yield
-        return
-    spying = subprocess.Popen(
-        ["py-spy", "record", "--pid", str(pid), "-o", file, "-r", "200", "-d", "3600", "--native"]
-    )
-    try:
-        yield
-    finally:
-        spying.send_signal(signal.SIGINT)
-        spying.wait(30)
-
-
-def tail(path: Path) -> str:
-    """The end of what a program has written."""
-    return path.read_text("utf-8", errors="replace")[-2000:]
 
 
 def measure(programs: Sequence[Program], rounds: int, bench: Bench) -> tuple[dict[str, list[Run]], dict[str, str]]:

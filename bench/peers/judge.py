@@ -13,17 +13,10 @@ from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
 from bench.peers.lines import MEASURED_FROM, PARTITIONS, Row, Totals
+from bench.programs import STUCK, Wrong
 
 REQUEST = 20.0
-STUCK = 60.0
-"""Seconds without a new committed output after which a program is given up."""
-
-
 LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-
-
-class Wrong(Exception):
-    """Why a run does not count."""
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,15 @@
 """The programs that are compared: what each needs, how it is made on the first run, and how it is started."""
 
-import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-HERE = Path(__file__).parent
-BUILT = Path("data/peers")
-"""What is fetched and built once; the folder that the command runs in is the repository."""
+from bench.programs import BUILT, build, need
 
+HERE = Path(__file__).parent
 QUIX_PYTHON = BUILT / "quix" / "bin" / "python"
 STREAMS = BUILT / "kafka-streams"
-
-
-class Missing(Exception):
-    """What is not on this machine, and how to get it."""
 
 
 @dataclass(frozen=True)
@@ -34,18 +27,6 @@ class Program:
     prepare: Callable[[], None] = lambda: None
 
 
-def _run(what: str, *command: str | Path) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise Missing(f"{what} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-def need(tool: str, remedy: str) -> None:
-    """Raises Missing, with the remedy, when the tool is not on the PATH."""
-    if shutil.which(tool) is None:
-        raise Missing(f"{tool} is needed ({remedy})")
-
-
 def _build_streams() -> None:
     """Compile the Java program, beside the jars that Maven fetches; again when its source is newer."""
     need("javac", "on Debian: apt-get install openjdk-17-jdk-headless")
@@ -56,7 +37,7 @@ def _build_streams() -> None:
     sys.stderr.write("building Kafka Streams' program (94 MB of jars, once) ...\n")
     out = STREAMS.absolute()
     pom = sources[0]
-    _run("Maven", "mvn", "-q", "-B", "-f", pom, f"-Dout={out}", "compile", "dependency:copy-dependencies",
+    build("Maven", "mvn", "-q", "-B", "-f", pom, f"-Dout={out}", "compile", "dependency:copy-dependencies",
          f"-DoutputDirectory={out / 'libs'}")  # fmt: skip
     built.touch()
 
@@ -67,8 +48,8 @@ def _install_quix() -> None:
     if built.exists() and built.stat().st_mtime > lock.stat().st_mtime:
         return
     sys.stderr.write("installing Quix Streams (131 MB, once) ...\n")
-    _run("the virtual environment", sys.executable, "-m", "venv", "--clear", BUILT / "quix")
-    _run("pip", QUIX_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
+    build("the virtual environment", sys.executable, "-m", "venv", "--clear", BUILT / "quix")
+    build("pip", QUIX_PYTHON, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps",
          "--require-hashes", "-r", lock)  # fmt: skip
     built.touch()
 
