@@ -17,10 +17,11 @@ from app.engine.tables import TableSpec
 from app.engine.verify import Verdict
 from app.engine.verify import verify as compare
 from app.settings import Settings
+from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
 
-TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY)
+TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY, DEAD_LETTERS)
 
 
 class Wanted(NamedTuple):

@@ -20,6 +20,7 @@ from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service
 
+from agents.dead_letters import KEEP_DEAD_LETTERS, keep_dead_letters
 from agents.notifications import Mailer, send_mails
 from agents.orders import advance_order_sagas
 from agents.stock import apply_stock_commands
@@ -34,6 +35,7 @@ from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.engine.standby import Standby
+from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.settings import Settings, SettingsError, is_loopback, load, redact
 from app.web.api import create_api
@@ -45,6 +47,7 @@ from bridge.dead_letters import dead_letter
 from bridge.leased import LeasedBridge
 from bridge.routes import ROUTES
 from bridge.service import Bridge
+from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
 
@@ -75,6 +78,8 @@ class Marketplace:
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
+            dead_letters=self.engine.tables[DEAD_LETTERS.name],
+            letters=Letters(log, [topic.name for topic in topics.ALL], settings.partitions, clock),
             metrics=self.metrics,
             ready=self.ready,
             checks=self.checks,
@@ -89,7 +94,7 @@ class Marketplace:
         return Application(
             name=APP_ID,
             topics=topics.ALL,
-            reducers=(advance_order_sagas(policy), apply_stock_commands(policy)),
+            reducers=(advance_order_sagas(policy), apply_stock_commands(policy), keep_dead_letters()),
             effects=[send_mails(mailer)] if mailer else [],
             partitions=settings.partitions,
             retention=settings.log_retention,
@@ -207,10 +212,11 @@ class Marketplace:
         return dead_letter(record, reason, error)
 
     def _processed(self, lane: str, records: Sequence[Record], outcomes: Sequence[str], seconds: float) -> None:
-        del lane
         counts = Counter(zip((record[0] for record in records), outcomes, strict=True))
         for (topic, outcome), number in counts.items():
             self.metrics.processed_many(topic, outcome, number)
+        if lane == KEEP_DEAD_LETTERS:
+            return  # what it took was taken as an event before
         subjects = Counter(topics.subject_of(record) for record in records if record.headers)
         each = seconds / len(records)
         for subject, number in subjects.items():

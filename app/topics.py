@@ -9,6 +9,18 @@ from typing import Any
 import msgspec
 
 from app.domain import dialects, traces
+from app.domain.dead_letters import (
+    LETTER_ID,
+    LONGEST_TEXT,
+    DiscardLetter,
+    LetterCameBack,
+    LetterCommand,
+    LetterKept,
+    ReplayLetter,
+    Resend,
+    letter_id,
+    place_of,
+)
 from app.domain.messages import (
     Announce,
     Commit,
@@ -32,7 +44,12 @@ from app.engine.records import Headers, Record, Send
 StockCommand = Reserve | Release | Commit | Return | StockImported
 SagaReply = Reserved | Refused | MailDelivered | MailFailed
 
+LETTER = "a4co-letter"
+"""The header of what was replayed: the id of the dead letter that it was."""
+
 _encode = msgspec.json.Encoder().encode
+_pack = msgspec.msgpack.Encoder().encode
+_read_command = msgspec.msgpack.Decoder(LetterCommand).decode  # MessagePack: a command may hold a message's bytes
 
 
 def header(headers: Headers, name: str) -> bytes | None:
@@ -61,6 +78,32 @@ def _internal(kind: Any) -> Callable[[Record], Any]:
     return lambda record: decode(record.value or b"")
 
 
+def _letter(record: Record) -> LetterKept:
+    """What a row keeps of a dead letter. It never fails: a letter must not become another one."""
+    said = {name: value.decode(errors="replace") for name, value in record.headers}
+    payload = record.value or b""
+    identity = letter_id(record.timestamp, record.partition, record.offset)
+    return LetterKept(
+        event_id=identity,
+        key=identity,
+        at=record.timestamp,
+        reason=said.get("a4co-reason", ""),
+        error=said.get("a4co-error", "")[:LONGEST_TEXT],
+        topic=said.get("a4co-topic", ""),
+        place="-".join(said[name] for name in ("a4co-partition", "a4co-offset") if name in said),
+        subject=said.get("a4co-subject", "")[:LONGEST_TEXT],
+        of=(record.key or b"").decode(errors="replace")[:LONGEST_TEXT],
+        size=len(payload),
+        excerpt=payload[: 4 * LONGEST_TEXT].decode(errors="replace")[:LONGEST_TEXT],
+        former=former if LETTER_ID.fullmatch(former := said.get(LETTER, "")) else "",
+    )
+
+
+def _letter_command(record: Record) -> LetterCommand:
+    command: LetterCommand = _read_command(record.value or b"")
+    return command
+
+
 ORDERS = Topic("orders", _mirrored)  # order.*, shipment.*; key: order id
 PAYMENTS = Topic("payments", _mirrored)  # payment.*; key: order id
 NOTIFICATIONS = Topic("notifications", _mirrored)  # notification.*; key: order id
@@ -73,7 +116,8 @@ TIMERS = Topic("timers", _internal(DeadlineReached))  # key: order id
 MAILS = Topic("mails", _internal(SendMail))  # key: order id
 
 OUTBOUND = Topic("outbound")  # value: the NATS payload; key: order id or product id
-DEAD_LETTERS = Topic("dead-letters")  # the original's key, value and headers, and why
+DEAD_LETTERS = Topic("dead-letters", _letter)  # the original's key, value and headers, and why
+LETTER_COMMANDS = Topic("letter-commands", _letter_command)  # key: the letter's id; in its letter's partition
 
 ALL = (
     ORDERS,
@@ -87,6 +131,7 @@ ALL = (
     MAILS,
     OUTBOUND,
     DEAD_LETTERS,
+    LETTER_COMMANDS,
 )
 
 
@@ -114,6 +159,15 @@ def _say(announce: Announce, headers: Headers) -> Sequence[Send]:
     ]
 
 
+def _to_letter(command: LetterCommand, _headers: Headers) -> Sequence[Send]:
+    partition = place_of(command.key).partition
+    return (Send(LETTER_COMMANDS.name, command.key.encode(), _pack(command), (), None, partition),)
+
+
+def _resend(again: Resend, _headers: Headers) -> Sequence[Send]:
+    return (Send(again.topic, again.of, again.payload, again.headers),)
+
+
 _SENDERS: dict[type[Message], Callable[[Any, Headers], Sequence[Send]]] = {
     Reserve: _to(STOCK_COMMANDS),
     Release: _to(STOCK_COMMANDS),
@@ -126,6 +180,10 @@ _SENDERS: dict[type[Message], Callable[[Any, Headers], Sequence[Send]]] = {
     MailFailed: _to(SAGA_REPLIES),
     DeadlineReached: _to(TIMERS),
     SendMail: _to(MAILS),
+    ReplayLetter: _to_letter,
+    DiscardLetter: _to_letter,
+    LetterCameBack: _to_letter,
+    Resend: _resend,
     Announce: _say,
 }
 

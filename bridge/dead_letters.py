@@ -1,10 +1,12 @@
-"""What becomes of a message that can't be used: kept whole in `dead-letters`, and told on `<subject>.dlq`.
+"""What becomes of a message that can't be used: kept whole in `dead-letters`, and told on `<subject>.dlq`; and the
+message that it is when it goes again.
 
-It doesn't decide what is unusable.
+It doesn't decide what is unusable, nor what is replayed.
 """
 
 import time
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -26,12 +28,15 @@ def dead_letter(record: Record, reason: str, error: Exception | str) -> list[Sen
     """The messages that dead-letter a record of a topic: the record itself, and the word to `<subject>.dlq`.
 
     `reason` is one word for filters and metrics. Only what came from NATS is told there: not internal messages, not
-    our own outbound ones, and never what is itself a `.dlq`.
+    our own outbound ones, never what is itself a `.dlq`, and not what was told already and replayed. A letter never
+    becomes another one.
     """
+    if record.topic == DEAD_LETTERS:
+        return []
     place = ((b"%d" % record.partition), (b"%d" % record.offset))
     letter = keep(record.topic, record.key, record.value, record.headers, reason, error, place)
     subject = topics.subject_of(record)
-    if not subject or record.topic == OUTBOUND:
+    if not subject or record.topic == OUTBOUND or topics.header(record.headers, topics.LETTER) is not None:
         return [letter]
     cause = f"{record.topic}-{record.partition}-{record.offset}"
     trace = traces.carried(record.headers)
@@ -84,14 +89,56 @@ def tell(
     return [Send(OUTBOUND, key or subject.encode(), value, headers)]
 
 
+class StillUnusable(Exception):
+    """A letter's message can't be used now either. `reason` is one word, as a letter's."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def again(letter: Record, identity: str, key_of: Callable[[str, bytes], str], payload: bytes | None = None) -> Send:
+    """The message that replays a letter, given its record: to where it was (or was to go), with its own headers.
+
+    `payload` is put in the place of its own, and the message is then nobody's but the publisher's. `key_of(subject,
+    payload)` is asked where the message has no key, or may have another one now.
+
+    Raises:
+        StillUnusable: it would be a dead letter at once.
+    """
+    topic = (topics.header(letter.headers, "a4co-topic") or b"").decode(errors="replace")
+    if payload is not None and not is_json(payload):
+        raise StillUnusable("not-json", "what is sent instead must be JSON")
+    subject, value = topics.subject_of(letter), letter.value if payload is None else payload
+    dropped = (*PLACE, topics.LETTER, *(() if payload is None else ("a4co-ours",)))
+    headers = (*(pair for pair in letter.headers if pair[0] not in dropped), (topics.LETTER, identity.encode()))
+    try:
+        key = letter.key
+        if subject and topic != OUTBOUND and (key is None or payload is not None):
+            key = key_of(subject, value or b"").encode()
+        if topic in READ:
+            READ[topic].decode(Record(topic, 0, 0, letter.timestamp, key, value, headers))
+    except Exception as error:
+        raise StillUnusable(getattr(error, "reason", "") or type(error).__name__, _text(error)) from error
+    return Send(topic, key, value, headers)
+
+
+READ = {topic.name: topic for topic in topics.ALL}
+
+
 def _event(payload: bytes) -> Any:
     """The payload as it is when it is JSON, else its text: what goes out must be JSON whatever came in."""
+    return msgspec.Raw(payload) if is_json(payload) else payload.decode(errors="replace")
+
+
+def is_json(payload: bytes) -> bool:
+    """Whether a reader of JSON can read it."""
     try:
         msgspec.json.decode(payload)
         payload.decode()
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return payload.decode(errors="replace")
-    return msgspec.Raw(payload)
+        return False
+    return True
 
 
 def _text(error: Exception | str) -> str:

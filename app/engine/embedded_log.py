@@ -16,12 +16,14 @@ from app.engine.embedded_file import OFFSET_BITS, LogFile, pack_headers, unpack_
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.embedded_tidying import Tidying
 from app.engine.errors import LogFailed, TopicMismatch
-from app.engine.log import TopicState
+from app.engine.log import FETCHED, TopicState
 from app.engine.partitioner import partition_for
 from app.engine.reader import Changes
 from app.engine.records import Record, Send, TopicPartition
 
 REPLAYED_AT_ONCE = 2_000
+FETCHED_AT_ONCE = 20
+"""Records that are fetched one by one between two turns of the loop."""
 
 
 class EmbeddedLog:
@@ -324,6 +326,21 @@ class EmbeddedLog:
             Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
             for row_id, ts, key, value, headers in found
         ]
+
+    async def fetch(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """Those of the records at these (ascending) offsets that are there; behind FETCHED bytes no more are read."""
+        records: list[Record] = []
+        size = 0
+        for offset in offsets:
+            if size > FETCHED:
+                break
+            found = self.read(topic, partition, offset, 1)
+            if found and found[0].offset == offset:
+                records += found
+                size += len(found[0].value or b"")
+                if len(records) % FETCHED_AT_ONCE == 0:
+                    await asyncio.sleep(0)
+        return records
 
     # ---- changelogs (on threads) -----------------------------------------------------------------------
 

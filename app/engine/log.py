@@ -5,7 +5,10 @@ from typing import NamedTuple, Protocol
 
 from app.engine.errors import LogFailed
 from app.engine.reader import Changelogs, Reader
-from app.engine.records import Send
+from app.engine.records import Record, Send
+
+FETCHED = 4 * 1024 * 1024
+"""Bytes of values after which `fetch` reads no more records."""
 
 
 class TopicState(NamedTuple):
@@ -51,6 +54,9 @@ class Log(Changelogs, Protocol):
 
     async def commit(self, sends: Iterable[Send]) -> int:
         """Append the messages, all or nothing, outside of any lane. Returns the commit's number, for `synced`."""
+
+    async def fetch(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """Those of the records at these (ascending) offsets that are there; behind FETCHED bytes no more are read."""
 
     async def compact_grown(self, rows: Mapping[str, Mapping[int, int]]) -> None:
         """Compact the partitions that have grown far beyond their rows (topic -> partition -> rows)."""

@@ -21,6 +21,9 @@ MARK = b"m"
 """Keys: `r` + the row's key; `d` + the key of a row that has a deadline; and `m` for the mark: the changelog's
 identity, the next changelog offset, and a note of who writes."""
 
+BEHIND_ROWS = bytes([ROW[0] + 1])
+"""What comes after every row."""
+
 STILL_READ = 5.0
 """Seconds that a view may take to end with a store that was closed."""
 
@@ -196,8 +199,11 @@ class Store:
         self._db.write(batch, self._writing)
         self.offset, self.note = offset, note
 
-    def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
-        """Every row (whose key comes after `after`) in key order, as of now. Raises StoreDamaged."""
+    def items(self, after: bytes | None = None, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
+        """Every row (whose key comes after `after`) in key order, or in the reverse; as of now. Raises StoreDamaged."""
+        if backwards:
+            found = self._from(ROW, BEHIND_ROWS if after is None else ROW + after, backwards=True)
+            return (item for item in found if item[0] != after)
         # The least key that comes after a key is that key and a zero byte.
         return self._from(ROW, ROW if after is None else ROW + after + b"\0")
 
@@ -206,17 +212,22 @@ class Store:
         for key, deadline in self._from(DUE, DUE):
             yield key, DEADLINE.unpack(deadline)[0]
 
-    def _from(self, kind: bytes, start: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def _from(self, kind: bytes, start: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
         snapshot = self._db.snapshot()
         last = start
-        for key, value in snapshot.items(from_key=start):
+        for key, value in snapshot.items(backwards=backwards, from_key=start):
             last = cast(bytes, key)
             if last[:1] != kind:
                 return
             yield last[1:], cast(bytes, value)
         # It ends without a word before a block that can't be read.
         behind = snapshot.iter()
-        behind.seek(last + b"\0")
+        if backwards:
+            behind.seek_for_prev(last)
+            if behind.valid() and behind.key() == last:
+                behind.prev()
+        else:
+            behind.seek(last + b"\0")
         try:
             behind.status()
         except Exception as error:

@@ -43,7 +43,8 @@ class TableSpec(Generic[Row]):
     `sums(row)` is what a row adds to the table's sums (a name -> a number): they are kept with the rows and are right
     as soon as the table is there, however many rows it has. `glance` is a type with only those fields of a row that
     `deadline` and `sums` look at: going through a million rows takes a third of the time with it. Whoever changes what
-    `deadline` or `sums` say raises `version`, and every store is gone through once.
+    `deadline` or `sums` say raises `version`, and every store is gone through once. `partition(key, total)` is where a
+    key's row is: the same as that of the records which its lane reads of it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class TableSpec(Generic[Row]):
     sums: Callable[[Any], Mapping[str, int]] = lambda _row: {}
     glance: type[Any] | None = None
     version: int = 1
+    partition: Callable[[str, int], int] = lambda key, total: partition_for(key.encode(), total)
 
     @property
     def changelog(self) -> str:
@@ -213,9 +215,9 @@ class TablePartition(Generic[Row]):
         """How many of them have passed it."""
         return sum(deadline <= now for deadline in self._deadlines.values())
 
-    def items(self, after: str | None = None) -> Iterator[tuple[str, Row]]:
-        """Rows in key order, from behind the key `after` on."""
-        for key, packed in self.store.items(None if after is None else after.encode()):
+    def items(self, after: str | None = None, *, backwards: bool = False) -> Iterator[tuple[str, Row]]:
+        """Rows in key order (or the reverse of it), from behind the key `after` on."""
+        for key, packed in self.store.items(None if after is None else after.encode(), backwards=backwards):
             yield key.decode(), self._decode(packed)
 
     def close(self) -> None:
@@ -305,7 +307,7 @@ class Table(Generic[Row]):
         Raises:
             PartitionElsewhere: the key's partition is not here, not ready, or perhaps another worker's by now.
         """
-        partition = partition_for(key.encode(), self.total)
+        partition = self.spec.partition(key, self.total)
         part = self.partitions.get(partition)
         if part is None or not self.owners.held(partition):
             raise PartitionElsewhere(self.name, partition)
@@ -315,13 +317,16 @@ class Table(Generic[Row]):
         """The partitions that `get` answers for now."""
         return {partition for partition in self.partitions if self.owners.held(partition)}
 
-    def items(self, after: str | None = None, partitions: Collection[int] | None = None) -> Iterator[tuple[str, Row]]:
-        """Rows in key order, from behind the key `after` on; of the partitions given, or of all that are here.
+    def items(
+        self, after: str | None = None, partitions: Collection[int] | None = None, *, backwards: bool = False
+    ) -> Iterator[tuple[str, Row]]:
+        """Rows in key order (or the reverse of it), from behind the key `after` on; of the partitions given, or of all.
 
         All of them as of the moment at which the first row is taken.
         """
         parts = [part for number, part in self.partitions.items() if partitions is None or number in partitions]
-        return heapq.merge(*(part.items(after) for part in parts), key=lambda item: item[0])
+        rows = (part.items(after, backwards=backwards) for part in parts)
+        return heapq.merge(*rows, key=lambda item: item[0], reverse=backwards)
 
     def count(self) -> int:
         """How many rows are here."""

@@ -1,5 +1,6 @@
-"""What the rows of order_sagas and inventory amount to, and what their changes mean: a scrape scans no table."""
+"""What the tables' rows amount to, and what their changes mean: a scrape scans no table."""
 
+from collections import Counter as Counts
 from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 from typing import Any, Protocol
 
@@ -7,9 +8,13 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.domain.dead_letters import LetterState
 from app.domain.rows import OrderSaga, SagaState, Step, Stock
 
 ENDS = {SagaState.COMPLETED: "completed", SagaState.CLOSED: "cancelled"}
+
+REASONS = 32
+"""Reasons of dead letters that are told; those beyond count as "other"."""
 
 SAGA_BUCKETS = (0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 600.0, 1800.0, 3600.0)
 
@@ -81,6 +86,7 @@ class RowMetrics(Collector):
         for state, number in numbers.items():
             states.add_metric((state,), number)
         yield states
+        yield self._open_letters()
         due = sum(table.due(self._clock()) for table in self.tables.values())
         active = sum(n for state, n in numbers.items() if state not in ENDS and state != SagaState.PARKED)
         for name, text, value in (
@@ -91,6 +97,19 @@ class RowMetrics(Collector):
             ("oversold", "Units reserved beyond what is on hand: must be 0", stock.get("oversold", 0)),
         ):
             yield GaugeMetricFamily(name, text, value)
+
+    def _open_letters(self) -> GaugeMetricFamily:
+        by_reason: Counts[str] = Counts()
+        for counted, number in self._sums("dead_letters").items():
+            state, _, reason = counted.split(" ", 2)
+            if state == LetterState.OPEN and number:
+                by_reason[reason] += number
+        letters = GaugeMetricFamily("dead_letters_open", "Dead letters that nobody has decided on", labels=("reason",))
+        told = by_reason.most_common(REASONS)
+        for reason, number in told:
+            letters.add_metric((reason,), number)
+        letters.add_metric(("other",), by_reason.total() - sum(number for _, number in told))
+        return letters
 
 
 def _grown(before: Sized, after: Sized) -> int:

@@ -7,14 +7,21 @@ from typing import Any
 from fastapi import FastAPI
 
 from app.engine.errors import PartitionElsewhere
-from app.web import health, inventory, orders, problems
+from app.web import dead_letters, health, inventory, letter_wishes, orders, problems
 from app.web.answers import schemas
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
 from app.web.security import SecurityHeaders
 from app.web.views import Views
 
-ANSWERS = (*inventory.ANSWERS, *orders.ANSWERS, *health.ANSWERS, problems.Problem)
+ANSWERS = (
+    *inventory.ANSWERS,
+    *orders.ANSWERS,
+    *dead_letters.ANSWERS,
+    *letter_wishes.ANSWERS,
+    *health.ANSWERS,
+    problems.Problem,
+)
 
 
 class Api(FastAPI):
@@ -30,7 +37,7 @@ class Api(FastAPI):
 
 def create_api(views: Views) -> FastAPI:
     """The ASGI application. It holds no state of its own but connections to other workers, and starts nothing."""
-    elsewhere = Elsewhere((views.order_sagas, views.inventory))
+    elsewhere = Elsewhere((views.order_sagas, views.inventory, views.dead_letters))
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
@@ -51,6 +58,9 @@ def create_api(views: Views) -> FastAPI:
     api.add_exception_handler(PartitionElsewhere, elsewhere.answer)
     api.include_router(inventory.inventory_routes(views, elsewhere))
     api.include_router(orders.order_routes(views, elsewhere))
+    shown = dead_letters.ShownLetters(views, elsewhere)
+    api.include_router(dead_letters.letter_routes(shown))
+    api.include_router(letter_wishes.wish_routes(shown))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))
     return api

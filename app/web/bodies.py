@@ -15,3 +15,13 @@ async def body_of(request: Request) -> bytes:
         if len(body) > BODY_LIMIT:
             raise ProblemError("body-too-large", f"At most {BODY_LIMIT} bytes.")
     return bytes(body)
+
+
+async def json_body_of(request: Request) -> bytes:
+    """The request's body. ProblemError: not JSON by its header, or too long.
+
+    A page of another origin can't say that it is JSON without asking us first, which no answer of ours allows.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ProblemError("not-json", "Content-Type must be application/json.")
+    return await body_of(request)

@@ -113,10 +113,12 @@ class Elsewhere:
         table: ReadTable[Any],
         kind: type[AnyPage],
         local: Callable[[set[int]], Awaitable[AnyPage]],
+        listed: str = "",
     ) -> tuple[list[AnyPage], list[int]]:
         """Pages that have every partition once, and the partitions that could not be asked.
 
-        `local` gives the page of those of the given partitions that are here.
+        `local` gives the page of those of the given partitions that are here. `listed` is the list's own URL (path and
+        query), where the request itself is another one.
 
         Raises:
             NotReadyError: none could be asked.
@@ -131,7 +133,7 @@ class Elsewhere:
             if wanted is None:
                 asked |= _by_owner(table, missing - here, silent)
             found = await asyncio.gather(
-                *(self._page(url, request, kind, of) if url else local(of) for url, of in asked.items())
+                *(self._page(url, request, kind, of, listed) if url else local(of) for url, of in asked.items())
             )
             for (url, of), page in zip(asked.items(), found, strict=True):
                 if page is None:
@@ -148,9 +150,9 @@ class Elsewhere:
         return pages, sorted(missing)
 
     async def _page(
-        self, url: str, request: Request, kind: type[AnyPage], partitions: Collection[int]
+        self, url: str, request: Request, kind: type[AnyPage], partitions: Collection[int], listed: str
     ) -> AnyPage | None:
-        answer = await self._ask(url, request, partitions)
+        answer = await self._ask(url, request, partitions, listed=listed)
         if answer is None or answer.status_code != 200:
             return None
         try:
@@ -160,20 +162,23 @@ class Elsewhere:
 
     # ---- asking ------------------------------------------------------------------------------------------
 
-    async def _ask(self, url: str, request: Request, partitions: Collection[int], body: bytes = b"") -> Response | None:
-        """What the worker answers to this request; None: it doesn't."""
+    async def _ask(
+        self, url: str, request: Request, partitions: Collection[int], body: bytes = b"", listed: str = ""
+    ) -> Response | None:
+        """What the worker answers to this request (or to a GET of `listed`); None: it doesn't."""
         headers = {name: value for name, value in request.headers.items() if name in PASSED_ON}
         headers[WANTED] = ",".join(map(str, sorted(partitions)))
         try:
+            path, _, query = listed.partition("?")
             target = URL.build(
                 scheme=URL(url).scheme,
                 authority=URL(url).raw_authority,
-                path=request.scope["raw_path"].decode("ascii"),
-                query_string=request.scope["query_string"].decode("ascii"),
+                path=path or request.scope["raw_path"].decode("ascii"),
+                query_string=query or request.scope["query_string"].decode("ascii"),
                 encoded=True,
             )
             async with self._client.request(
-                request.method, target, headers=headers, data=body or None, allow_redirects=False
+                "GET" if listed else request.method, target, headers=headers, data=body or None, allow_redirects=False
             ) as answer:
                 kept = {name: value for name, value in answer.headers.items() if name.lower() in PASSED_BACK}
                 return Response(await answer.read(), answer.status, kept)

@@ -10,7 +10,7 @@ from app.domain.causes import iso
 from app.domain.events import MAX_ID
 from app.domain.rows import Stock
 from app.web.answers import Answer, iso_or_none, json_answer, says
-from app.web.bodies import body_of
+from app.web.bodies import json_body_of
 from app.web.elsewhere import Elsewhere
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import Fault, NotReadyError, ProblemError
@@ -148,7 +148,7 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     )
     async def import_stock(request: Request) -> Response:
         """Set products to what the list says: all of them, or none when a line is wrong."""
-        lines, bad = check_lines(_listed(await _body(request)))
+        lines, bad = check_lines(_listed(await json_body_of(request)))
         if bad:
             faults = [Fault(line=found.line, cause=found.cause) for found in bad]
             raise ProblemError("invalid-stock", f"{len(bad)} wrong; nothing was imported.", faults)
@@ -178,13 +178,6 @@ def _product(stock: Stock) -> dict[str, Any]:
         "low": stock.low,
         "as_of": iso(stock.updated_at),
     }
-
-
-async def _body(request: Request) -> bytes:
-    """The request's body. ProblemError: not JSON by its header, or too long."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise ProblemError("not-json", "Content-Type must be application/json.")
-    return await body_of(request)
 
 
 def _listed(body: bytes) -> list[Any]:

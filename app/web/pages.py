@@ -59,11 +59,20 @@ async def page(
     limit: int,
     wanted: Callable[[Row], bool],
     scanned: int = SCANNED_ROWS,
+    backwards: bool = False,
+    until: str | None = None,
+    most: int | None = None,
 ) -> Page[Row]:
-    """The rows of the partitions that are wanted, from behind the key `after` on, at most `limit`."""
+    """The rows of the partitions that are wanted, from behind the key `after` on, at most `limit`.
+
+    `backwards`: in the reverse order of the keys. Keys beyond `until` are not wanted. `most`: more than so many rows
+    of the table are not wanted, which ends the search for them.
+    """
     rows: list[Row] = []
     last = ""
-    for seen, (key, row) in enumerate(table.items(after, partitions)):
+    for seen, (key, row) in enumerate(table.items(after, partitions, backwards=backwards)):
+        if len(rows) == most or (until is not None and (key < until if backwards else key > until)):
+            break
         if len(rows) == limit or seen == scanned:
             return Page(rows, last)
         if seen % BREATH == BREATH - 1:
@@ -74,12 +83,21 @@ async def page(
     return Page(rows, None)
 
 
-def merged(pages: Sequence[AnyPage], missing: Collection[int], limit: int, key: Callable[[Any], str]) -> AnyPage:
+def merged(
+    pages: Sequence[AnyPage],
+    missing: Collection[int],
+    limit: int,
+    key: Callable[[Any], str],
+    *,
+    backwards: bool = False,
+) -> AnyPage:
     """One page of several with different keys of the same list, all from behind the same key on; at most `limit`."""
-    stopped = [key_of(page.next_cursor) for page in pages]
-    # Behind the least key that one of them stopped at, it may have rows that the others know nothing of.
-    bound = min((at for at in stopped if at is not None), default=None)
-    items = sorted((item for page in pages for item in page.items if bound is None or key(item) <= bound), key=key)
+    stopped = [at for page in pages if (at := key_of(page.next_cursor)) is not None]
+    # Behind the first key that one of them stopped at, it may have rows that the others know nothing of.
+    bound = (max(stopped) if backwards else min(stopped)) if stopped else None
+    items = sorted((item for page in pages for item in page.items), key=key, reverse=backwards)
+    if bound is not None:
+        items = [item for item in items if (key(item) >= bound if backwards else key(item) <= bound)]
     if len(items) > limit:
         items, bound = items[:limit], key(items[limit - 1])
     return msgspec.structs.replace(

@@ -28,6 +28,14 @@ KINDS = {
     "invalid-cursor": Kind(400, "The cursor is not valid", "Take nextCursor of the page before, or start without one."),
     "unknown-product": Kind(404, "Unknown product", "No stock was ever imported or announced for this product id."),
     "unknown-order": Kind(404, "Unknown order", "No event of this order has arrived."),
+    "unknown-letter": Kind(404, "Unknown dead letter", "No dead letter has this id: take it from the list."),
+    "letter-closed": Kind(409, "The dead letter is closed", "It was replayed or discarded: `acts` say by whom."),
+    "letter-gone": Kind(410, "The message is gone", "Its record was removed from the topic dead-letters."),
+    "still-unusable": Kind(
+        422, "It would be a dead letter again", "`detail` says why: send a corrected `payload`, or discard it."
+    ),
+    "invalid-wish": Kind(422, "The body is wrong", "`errors` says how; nothing was done."),
+    "no-filter": Kind(422, "Which dead letters?", "Name them in `letters`, give a filter, or say all=true."),
     "no-such-page": Kind(404, "There is nothing here", "The operations that there are stand on this page."),
     "method-not-allowed": Kind(405, "The method is not allowed", "The Allow header has those that are."),
     "body-too-large": Kind(413, "The body is too large", "Send at most 1 MiB; split a longer import by product."),

@@ -4,8 +4,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from app.domain.dead_letters import Letter
 from app.domain.rows import OrderSaga, Stock
 from app.engine.owners import Owners
+from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 
@@ -14,6 +16,8 @@ Row_co = TypeVar("Row_co", covariant=True)
 
 class ReadTable(Protocol[Row_co]):
     """The reading side of a table: committed rows, `items` a snapshot in the order of keys, from behind `after` on.
+
+    `sums` is what the rows of the partitions (or of all) amount to.
 
     `total` counts the partitions over all workers; `here` tells which this one answers for now. `get` raises
     PartitionElsewhere for the others' keys.
@@ -28,8 +32,9 @@ class ReadTable(Protocol[Row_co]):
     def here(self) -> set[int]: ...
     def get(self, key: str) -> Row_co | None: ...
     def items(
-        self, after: str | None = None, partitions: Collection[int] | None = None
+        self, after: str | None = None, partitions: Collection[int] | None = None, *, backwards: bool = False
     ) -> Iterator[tuple[str, Row_co]]: ...
+    def sums(self, partitions: Collection[int] | None = None) -> Mapping[str, int]: ...
     def count(self) -> int: ...
 
 
@@ -45,6 +50,8 @@ class Views:
 
     order_sagas: ReadTable[OrderSaga]
     inventory: ReadTable[Stock]
+    dead_letters: ReadTable[Letter]
+    letters: Letters
     metrics: Metrics
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     checks: Callable[[], Mapping[str, Mapping[str, Any]]]

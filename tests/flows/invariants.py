@@ -3,6 +3,7 @@
 import msgspec
 
 from app import topics
+from app.domain.dead_letters import letter_id
 from app.domain.rows import SagaState
 from tests.flows.market import STOCK, Market
 
@@ -15,6 +16,7 @@ def hold(market: Market) -> None:
     nothing_is_promised_twice(market)
     nothing_is_said_twice(market)
     tables_are_their_changelogs(market)
+    every_dead_letter_has_its_row(market)
     if not market.expects_dead_letters:
         assert market.dead_letters() == []
     if STOCK not in market.away:
@@ -40,6 +42,11 @@ def tables_are_their_changelogs(market: Market) -> None:
             table.items()
         )
         assert all(market.row(name, key) == row for key, row in table.items())
+
+
+def every_dead_letter_has_its_row(market: Market) -> None:
+    ids = {letter_id(at.timestamp, at.partition, at.offset) for at in market.records("dead-letters")}
+    assert set(market.rows()["dead_letters"]) == ids
 
 
 def every_hold_is_wanted(market: Market) -> None:

@@ -328,8 +328,8 @@ class Market:
 
     def row(self, table: str, key: str) -> Any:
         """The row as it is here, also where Kafka has not confirmed yet that it is the newest one."""
-        partitions = self.engine.tables[table].partitions
-        return partitions[partition_for(key.encode(), self.engine.application.partitions)].get(key)
+        found = self.engine.tables[table]
+        return found.partitions[found.spec.partition(key, found.total)].get(key)
 
     def saga(self, order: str) -> OrderSaga:
         row = self.row("order_sagas", order)

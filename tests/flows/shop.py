@@ -3,19 +3,25 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from app import topics
+from app.domain.dead_letters import Letter
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
+from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import PartitionElsewhere
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
 from app.engine.tables import TableSpec
+from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 from app.web.views import Views
+from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
 
@@ -43,14 +49,20 @@ class MemoryTable(Generic[Row]):
     def here(self) -> set[int]:
         return {partition for partition in range(self.total) if self.owners.held(partition)}
 
+    def partition_of(self, key: str) -> int:
+        return self.spec.partition(key, self.total)
+
     def get(self, key: str) -> Row | None:
-        if not self.owners.held(partition_of(key)):
-            raise PartitionElsewhere(self.name, partition_of(key))
+        if not self.owners.held(self.partition_of(key)):
+            raise PartitionElsewhere(self.name, self.partition_of(key))
         return self.rows.get(key)
 
-    def items(self, after: str | None = None, partitions: Collection[int] | None = None) -> Iterator[tuple[str, Row]]:
-        for key, row in sorted(self.rows.items()):
-            if (after is None or key > after) and (partitions is None or partition_of(key) in partitions):
+    def items(
+        self, after: str | None = None, partitions: Collection[int] | None = None, *, backwards: bool = False
+    ) -> Iterator[tuple[str, Row]]:
+        for key, row in sorted(self.rows.items(), reverse=backwards):
+            behind = after is None or (key < after if backwards else key > after)
+            if behind and (partitions is None or self.partition_of(key) in partitions):
                 yield key, row
 
     def count(self) -> int:
@@ -72,19 +84,24 @@ class Shop:
 
     order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable(ORDER_SAGAS))
     inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable(INVENTORY))
+    dead_letters: MemoryTable[Letter] = field(default_factory=lambda: MemoryTable(DEAD_LETTERS))
     metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
     not_ready: dict[str, str] = field(default_factory=dict)
     checks: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
     )
     imports: list[list[StockLine]] = field(default_factory=list)
+    log: EmbeddedLog = field(default_factory=lambda: EmbeddedLog(Path("nowhere")))
 
     def __post_init__(self) -> None:
-        self.metrics.watch_tables({"order_sagas": self.order_sagas, "inventory": self.inventory})
+        tables = (self.order_sagas, self.inventory, self.dead_letters)
+        self.metrics.watch_tables({table.name: table for table in tables})
 
-    def put(self, *rows: OrderSaga | Stock) -> None:
+    def put(self, *rows: OrderSaga | Stock | Letter) -> None:
         for row in rows:
-            if isinstance(row, Stock):
+            if isinstance(row, Letter):
+                self.dead_letters.rows[row.letter_id] = row
+            elif isinstance(row, Stock):
                 self.metrics.row_changed("inventory", self.inventory.rows.get(row.product_id), row)
                 self.inventory.rows[row.product_id] = row
             else:
@@ -99,6 +116,8 @@ class Shop:
         return Views(
             order_sagas=self.order_sagas,
             inventory=self.inventory,
+            dead_letters=self.dead_letters,
+            letters=Letters(self.log, [topic.name for topic in topics.ALL], PARTITIONS, lambda: NOON),
             metrics=self.metrics,
             ready=lambda: (not self.not_ready, self.not_ready),
             checks=lambda: self.checks,

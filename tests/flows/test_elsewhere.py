@@ -82,7 +82,7 @@ class Workers:
         """Everybody knows the truth as it is now."""
         self.owners = [Told(number, self.truth, self.urls) for number in range(3)]
         for shop, owners in zip(self.shops, self.owners, strict=True):
-            shop.order_sagas.owners = shop.inventory.owners = owners
+            shop.order_sagas.owners = shop.inventory.owners = shop.dead_letters.owners = owners
 
     async def ends(self, worker: int) -> None:
         server, task = self._servers[worker]

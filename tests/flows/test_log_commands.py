@@ -46,7 +46,8 @@ async def test_the_tables_of_a_running_worker_and_of_one_that_ended_equal_their_
     await market.stop()
     ended = await a4co(market, "tables", "verify", "--table", "inventory")
     assert (running.exit_code, ended.exit_code) == (0, 0), running.output + ended.output
-    assert sorted(lines(running)) == ["inventory-0", "inventory-1", "order_sagas-0", "order_sagas-1"]
+    tables = ("dead_letters", "inventory", "order_sagas")
+    assert sorted(lines(running)) == [f"{table}-{partition}" for table in tables for partition in (0, 1)]
     assert sorted(lines(ended)) == ["inventory-0", "inventory-1"]
     for line in [*lines(running).values(), *lines(ended).values()]:
         assert line.startswith("equal ")
@@ -115,7 +116,7 @@ def test_without_stores_there_is_nothing_to_verify(tmp_path: Path, monkeypatch: 
     assert result.exit_code == 1
     assert result.output == f"Error: there are no stores under {tmp_path}/tables: set DATA_DIR as the worker has it\n"
     result = CliRunner().invoke(main, ["tables", "verify", "--table", "orders"])
-    assert result.output == "Error: there is no table 'orders': there are order_sagas, inventory\n"
+    assert result.output == "Error: there is no table 'orders': there are order_sagas, inventory, dead_letters\n"
 
 
 @pytest.mark.core

@@ -405,6 +405,12 @@ async def test_ready_or_when_to_come_back_and_why(shop: Shop, web: httpx.AsyncCl
 # ---- documents -----------------------------------------------------------------------------------------
 
 PATHS = {
+    "/api/dead-letters",
+    "/api/dead-letters/discard",
+    "/api/dead-letters/replay",
+    "/api/dead-letters/{letterId}",
+    "/api/dead-letters/{letterId}/discard",
+    "/api/dead-letters/{letterId}/replay",
     "/api/inventory",
     "/api/inventory/check/{productId}",
     "/api/inventory/{productId}",

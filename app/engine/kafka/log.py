@@ -1,8 +1,9 @@
 """The log on Kafka, as the application sees it: topics, readers for lanes, changelogs, and commits outside of lanes."""
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
@@ -14,7 +15,7 @@ from app.engine.kafka.lease import BRIEF, LEASE
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
-from app.engine.log import TopicState
+from app.engine.log import FETCHED, TopicState
 from app.engine.reader import Changes
 from app.engine.records import Record, Send
 
@@ -144,11 +145,33 @@ class KafkaLog:
             offset = (messages[-1].offset() or 0) + 1 if messages else offset
             yield [(message.key() or b"", message.value()) for message in messages], offset
 
-    def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
+    def replay(self, topic: str, partition: int, offset: int) -> Generator[list[Record], None, None]:
         """The committed records from `offset` to the end, once every transaction before it is over."""
         for messages in self._messages(topic, partition, offset):
             if messages:
                 yield [self.cluster.record(message) for message in messages]
+
+    async def fetch(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """Those of the records at these (ascending) offsets that are there; behind FETCHED bytes no more are read."""
+        return await self.cluster.call(self._fetch, topic, partition, offsets)
+
+    def _fetch(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
+        """In one reading from the first of them to the last."""
+        found: list[Record] = []
+        wanted = set(offsets)
+        if not wanted or offsets[0] >= self.span(topic, partition)[1]:
+            return found
+        replayed = self.replay(topic, partition, offsets[0])
+        with contextlib.closing(replayed):
+            size = 0
+            for records in replayed:
+                for record in records:
+                    if record.offset in wanted:
+                        found.append(record)
+                        size += len(record.value or b"")
+                    if size > FETCHED or record.offset >= offsets[-1]:
+                        return found
+        return found
 
     def _messages(self, topic: str, partition: int, offset: int) -> Iterator[list[Message]]:
         """Whoever commits is told before each partition knows of it; a former owner's last rows would be missed.
