@@ -37,7 +37,8 @@ from app.engine.records import Record, Send
 from app.engine.standby import Standby
 from app.letters import Letters
 from app.metrics.worker import Metrics
-from app.settings import Settings, SettingsError, is_loopback, load, redact
+from app.setting_types import is_loopback, redact
+from app.settings import Settings, SettingsError, load
 from app.web.api import create_api
 from app.web.stock_lines import StockLine
 from app.web.views import Views
@@ -113,6 +114,7 @@ class Marketplace:
             settings.nats_servers,
             stream=settings.nats_stream,
             name=settings.service_name,
+            options=settings.nats,
             counters=BridgeCounters(
                 on_event=self._bridged,
                 on_dead_letter=self.metrics.dead_lettered,

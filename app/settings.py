@@ -10,173 +10,48 @@ import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
-from urllib.parse import SplitResult, unquote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import SettingsConfigDict
 
 from app.domain.order_saga import Policy, Role
 from app.engine.kafka.options import KafkaOptions
-
-EMBEDDED = "embedded://"
-KAFKA = "kafka://"
+from app.nats_settings import NatsSettings
+from app.setting_types import (
+    EMBEDDED,
+    KAFKA,
+    AbsolutePath,
+    Allowed,
+    Attempts,
+    Broker,
+    KafkaUrl,
+    LogLevel,
+    MailAddress,
+    Seconds,
+    SecretFile,
+    SmtpUrl,
+    WebUrl,
+    Word,
+    reached_at,
+    redact,
+    secret,
+)
 
 
 class SettingsError(Exception):
     """A setting is wrong. Its text has one line for each: the variable, its value, what is allowed."""
 
 
-class Allowed(NamedTuple):
-    """What a variable may be, in words for people."""
-
-    words: str
-
-
-def redact(value: str) -> str:
-    """Return the value with the passwords and tokens of its URLs replaced by `***`."""
-    return ",".join(_redact_one(url) for url in _split_urls(value))
-
-
-def _split_urls(value: str) -> list[str]:
-    # A password may hold a comma: a new URL starts only where a scheme does.
-    return re.split(r",\s*(?=[a-z]+://)", value)
-
-
-def nats_servers(value: str) -> list[str]:
-    """The URLs of a NATS_URL as nats-py takes them: it sends a user and a password as they stand, still encoded."""
-    return [_decoded(url) for url in _split_urls(value)]
-
-
-def _decoded(url: str) -> str:
-    userinfo, at, host = url.rpartition("@")
-    scheme, _, userinfo = userinfo.partition("://")
-    user, colon, password = userinfo.partition(":")
-    user, password = unquote(user), unquote(password)
-    # nats-py would take what follows one of these for another part of the URL.
-    if not at or set("/?#[]") & set(user + password) or ":" in user:
-        return url
-    return f"{scheme}://{user}{colon}{password}@{host}"
-
-
-def _redact_one(url: str) -> str:
-    userinfo, at, host = url.rpartition("@")
-    if not at:
-        return url
-    scheme, slashes, userinfo = userinfo.partition("://")
-    user, colon, _ = userinfo.partition(":")
-    return (
-        f"{scheme}{slashes}{user}:***@{host}"
-        if slashes and colon
-        else f"{scheme if slashes else ''}{slashes}***@{host}"
-    )
-
-
-def _parts(url: str, schemes: tuple[str, ...]) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname or parts.port == 0:
-        raise ValueError
-    return parts
-
-
-def _nats_url(value: str) -> str:
-    urls = _split_urls(value.strip())
-    for url in urls:
-        _parts(url, ("nats", "tls", "ws", "wss"))
-    return ",".join(urls)
-
-
-def _smtp_url(value: str | None) -> str | None:
-    if value is not None:
-        _parts(value, ("smtp", "smtps"))
-    return value
-
-
-def _broker(value: str) -> str:
-    if value.startswith(KAFKA):
-        for server in value.removeprefix(KAFKA).split(","):
-            _parts(KAFKA + server, ("kafka",))
-        return value
-    if not value.removeprefix(EMBEDDED).startswith("/") or value.endswith("/"):
-        raise ValueError
-    return value
-
-
-def _kafka_url(value: str | None) -> str | None:
-    return value if value is None else _broker(value) if value.startswith(KAFKA) else _not_kafka()
-
-
-def _not_kafka() -> str:
-    raise ValueError
-
-
-def _mail_address(value: str) -> str:
-    if not re.fullmatch(r"[^@\r\n]*[^@\s<]@[^@\s<]+", value):
-        raise ValueError
-    return value
-
-
-def _web_url(value: str) -> str:
-    parts = _parts(value, ("http", "https"))
-    if parts.path.strip("/") or parts.query or parts.fragment or "@" in parts.netloc:
-        raise ValueError
-    return value.rstrip("/")
-
-
-def _reached_at(host: str, port: int) -> str:
-    host = socket.gethostname() if host in {"0.0.0.0", "::"} else host  # noqa: S104 - read, not bound
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def is_loopback(url: str) -> bool:
-    """Whether the URL's (first) host is this machine, seen from itself only."""
-    host = urlsplit(url.partition(",")[0]).hostname or ""
-    return host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _secret_file(path: Path | None) -> Path | None:
-    try:
-        _secret(path)
-    except OSError as error:
-        raise ValueError(error.strerror) from error
-    return path
-
-
-def _secret(path: Path | None) -> str | None:
-    return path.read_text("utf-8").strip() if path else None
-
-
-def _log_level(value: object) -> object:
-    level = str(value).lower()
-    return {"warn": "warning", "verbose": "debug", "fatal": "critical"}.get(level, level)
-
-
-Word = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$"), Allowed("letters, digits, - and _")]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Allowed("a number of seconds above 0")]
-Attempts = Annotated[int, Field(ge=1, le=100), Allowed("a whole number from 1 to 100")]
 AnyRole = Annotated[Role, Allowed("act, observe or shadow")]
 StockRole = Annotated[Literal["act", "shadow"], Allowed("act or shadow")]
-SecretFile = Annotated[Path | None, AfterValidator(_secret_file), Allowed("a UTF-8 file that can be read")]
-NatsUrl = Annotated[str, AfterValidator(_nats_url), Allowed("nats://[user:password@]host[:port], several by commas")]
-SmtpUrl = Annotated[str | None, AfterValidator(_smtp_url), Allowed("smtp[s]://[user:password@]host[:port]")]
-Broker = Annotated[
-    str, AfterValidator(_broker), Allowed("embedded:///absolute/path/of/the/log.db or kafka://host:port[,host:port]")
-]
-WebUrl = Annotated[str, AfterValidator(_web_url), Allowed("http[s]://host[:port]")]
-MailAddress = Annotated[str, AfterValidator(_mail_address), Allowed("name@host or Name <name@host>")]
-AbsolutePath = Annotated[Path, AfterValidator(Path.absolute)]
-LogLevel = Annotated[
-    Literal["debug", "info", "warning", "error", "critical"],
-    BeforeValidator(_log_level),
-    Allowed("debug, info, warning, error or critical"),
-]
 PaymentRequest = Annotated[
     Literal["payment.initiated", "order.payment.requested", "none"],
     Allowed("payment.initiated, order.payment.requested or none"),
 ]
 
 
-class Settings(BaseSettings):
+class Settings(NatsSettings):
     """The settings of one process. Make it with `load`, which tells in one line what is wrong.
 
     A field with `repr=False` may hold a password: it is shown redacted.
@@ -186,24 +61,12 @@ class Settings(BaseSettings):
         env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True, validate_default=True
     )
 
-    # ---- NATS, with the names that the marketplace has ----
-    nats_url_file: SecretFile = Field(None, description="a file that holds NATS_URL, instead of it")
-    nats_url: NatsUrl = Field(
-        default_factory=lambda data: _secret(data.get("nats_url_file")) or "nats://127.0.0.1:4222",
-        description="where NATS listens",
-        repr=False,
-    )
-    nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, told in /health")
-    nats_stream: Word = Field("A4CO_EVENTS", description="the JetStream stream that keeps the marketplace's subjects")
+    # ---- this process ----
     service_name: Word = Field("a4co-streams", description="who we say we are: to NATS, in logs and /health")
     log_level: LogLevel = Field("info", description="how much is logged")
     debug: str = Field("", description="loggers that log everything, as nats:*,a4co:*")
-
-    # ---- this process ----
     data_dir: AbsolutePath = Field(Path("data"), description="folder of the embedded log and the tables")
-    kafka_url: Annotated[str | None, AfterValidator(_kafka_url), Allowed("kafka://host:port[,host:port]")] = Field(
-        None, description="Kafka's brokers, for many workers; unset: the embedded log"
-    )
+    kafka_url: KafkaUrl = Field(None, description="Kafka's brokers, for many workers; unset: the embedded log")
     broker: Broker = Field(
         default_factory=lambda data: data.get("kafka_url") or f"{EMBEDDED}{data.get('data_dir', '')}/log.db",
         description="the log: by default KAFKA_URL, else log.db in DATA_DIR",
@@ -240,7 +103,7 @@ class Settings(BaseSettings):
     kafka_sasl_username: str = Field("", description="user name for SASL")
     kafka_sasl_password_file: SecretFile = Field(None, description="a file that holds KAFKA_SASL_PASSWORD")
     kafka_sasl_password: str = Field(
-        default_factory=lambda data: _secret(data.get("kafka_sasl_password_file")) or "",
+        default_factory=lambda data: secret(data.get("kafka_sasl_password_file")) or "",
         description="password for SASL",
         repr=False,
     )
@@ -252,7 +115,7 @@ class Settings(BaseSettings):
         6066, description="port that the HTTP server listens on"
     )
     web_url: WebUrl = Field(
-        default_factory=lambda data: _reached_at(data.get("web_host", ""), data.get("web_port", 0)),
+        default_factory=lambda data: reached_at(data.get("web_host", ""), data.get("web_port", 0)),
         description="where other workers reach this one's HTTP; by default WEB_HOST and WEB_PORT",
     )
 
@@ -273,7 +136,7 @@ class Settings(BaseSettings):
     # ---- mail ----
     smtp_url_file: SecretFile = Field(None, description="a file that holds SMTP_URL, instead of it")
     smtp_url: SmtpUrl = Field(
-        default_factory=lambda data: _secret(data.get("smtp_url_file")),
+        default_factory=lambda data: secret(data.get("smtp_url_file")),
         description="the mail server; unset: another service sends the mails",
         repr=False,
     )
@@ -287,9 +150,8 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _says_each_thing_once(self) -> Self:
-        for name in ("nats_url", "smtp_url"):
-            if {name, f"{name}_file"} <= self.model_fields_set:
-                raise ValueError(f"{name.upper()} and {name.upper()}_FILE are both set: only one of them may be")
+        if {"smtp_url", "smtp_url_file"} <= self.model_fields_set:
+            raise ValueError("SMTP_URL and SMTP_URL_FILE are both set: only one of them may be")
         if self.standby and not self.broker.startswith(KAFKA):
             raise ValueError(
                 "STANDBY=true needs Kafka (KAFKA_URL): the embedded log has one worker, who owns everything"
@@ -297,11 +159,6 @@ class Settings(BaseSettings):
         if self.role_notify == "act" and not self.smtp_url:
             raise ValueError("ROLE_NOTIFY=act needs SMTP_URL: without a mail server we cannot tell the customer")
         return self
-
-    @property
-    def nats_servers(self) -> list[str]:
-        """The URLs in NATS_URL, for nats-py."""
-        return nats_servers(self.nats_url)
 
     @property
     def kafka(self) -> KafkaOptions | None:
@@ -400,4 +257,4 @@ def _for_people(name: str, value: object) -> str:
     text = "" if value is None else f"{value:.15g}" if isinstance(value, float) else str(value)
     if Settings.model_fields[name].repr:
         return text
-    return redact(text) if not name.endswith("password") else "***" if text else ""
+    return redact(text) if not name.endswith(("password", "token")) else "***" if text else ""

@@ -2,20 +2,29 @@
 
 import asyncio
 import logging
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 
 import nats
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from app.settings import redact
+from app.nats_settings import NatsOptions
+from app.setting_types import redact
+from bridge.credentials import AccessError, access, explained
 
 logger = logging.getLogger("a4co.bridge")
 
 CONNECT_TIMEOUT = 2
+HANG_UPS = 3
+"""Attempts at a server that hangs up without a word."""
+HUNG_UP = (ConnectionResetError, BrokenPipeError, nats.errors.UnexpectedEOF)
+PERMISSIONS = "permissions violation"
+"""What NATS says, in whatever case, of a subject that we may not publish on or hear."""
 
 
 class BridgeError(Exception):
@@ -29,7 +38,13 @@ class Disconnected(BridgeError):
 class LenientClient(Client):
     """nats-py stops reading for good, and tells nobody, at a header block or a subject that it can't parse. Publishers
     can make both, and the stream would deliver them again to every new connection.
+
+    Where TLS is wanted, it says nothing to a server that offers none; nats-py would send the password in the clear.
+    `refused` is what NATS said of a subject that we may not use: whatever was published on it is lost.
     """
+
+    wants_tls = False
+    refused = ""
 
     async def _process_headers(self, headers: bytes) -> dict[str, str] | None:
         try:
@@ -44,23 +59,31 @@ class LenientClient(Client):
         message: Msg = super()._build_message(sid, subject, reply, data, headers)
         return message
 
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and self.wants_tls and not self.options["tls_handshake_first"]:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise AccessError("it offers no TLS, and NATS_CA_FILE or NATS_CERT_FILE wants it: nothing was said")
+            info["tls_required"] = True
+        await super()._process_info(info, initial_connection)
+
 
 class Connection:
     """One connection, from connect to close. It never reconnects by itself: the bridge starts a new one, and checks
     what the old one left behind before it says anything again (nats-py would send its buffer a second time).
     """
 
-    def __init__(self, client: Client, closed: asyncio.Event) -> None:
+    def __init__(self, client: LenientClient, closed: asyncio.Event) -> None:
         self.client = client
         self.closed = closed
 
     async def lost(self) -> None:
-        """Return when the connection is gone."""
+        """Return when the connection is gone. Raises Disconnected when NATS has refused us a subject."""
         # nats-py forgets its callbacks when the closing itself fails, so look at the client too.
         while not self.closed.is_set() and not self.client.is_closed:
             with suppress(TimeoutError):
                 async with asyncio.timeout(1):
                     await self.closed.wait()
+            raise_if_refused(self.client)
 
     async def close(self) -> None:
         try:
@@ -75,24 +98,56 @@ class Connection:
                 transport.close()  # type: ignore[no-untyped-call]
 
 
-async def connect(servers: Sequence[str], name: str) -> Connection:
+def raise_if_refused(client: Client) -> None:
+    """After a flush: NATS has said by then what it refused of all that was published before.
+
+    Raises:
+        Disconnected: it refused a subject.
+    """
+    refused = getattr(client, "refused", "")
+    if refused:
+        raise Disconnected(
+            f"{refused}: the bridge's user has to be let do that; `a4co routes accounts` prints all that it needs"
+        )
+
+
+async def connect(servers: Sequence[str], name: str, options: NatsOptions | None = None) -> Connection:
     """Connect to one of the servers.
 
     Raises:
         Disconnected: none of them answered, or they refused us.
     """
+    options = options or NatsOptions()
+    for attempt in range(1, HANG_UPS + 1):
+        try:
+            return await _connected(servers, name, options)
+        except (OSError, TimeoutError, AccessError, nats.errors.Error, ssl.SSLError) as error:
+            # Who is refused writes on while the server closes, and may not hear why: ask once more.
+            if isinstance(error, HUNG_UP) and attempt < HANG_UPS:
+                continue
+            why = explained(error, options, servers)
+            raise Disconnected(f"no NATS at {redact(','.join(servers))}: {why}") from error
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _connected(servers: Sequence[str], name: str, options: NatsOptions) -> Connection:
+    way_in = access(options)
     closed = asyncio.Event()
     last: deque[Exception] = deque(maxlen=1)
+    client = LenientClient()
+    client.wants_tls = options.wants_tls
+    connection = Connection(client, closed)
 
     async def on_error(error: Exception) -> None:
         last.append(error)
         logger.debug("NATS: %r", error)
+        if PERMISSIONS in str(error).lower():
+            client.refused = str(error)
+            closed.set()
 
     async def on_closed() -> None:
         closed.set()
 
-    client = LenientClient()
-    connection = Connection(client, closed)
     try:
         async with asyncio.timeout(CONNECT_TIMEOUT * (len(servers) + 2)):
             await client.connect(
@@ -107,11 +162,16 @@ async def connect(servers: Sequence[str], name: str) -> Connection:
                 connect_timeout=CONNECT_TIMEOUT,
                 ping_interval=10,
                 max_outstanding_pings=2,
+                **way_in,
             )
-    except (OSError, TimeoutError, nats.errors.Error) as error:
+        if not client.is_connected:  # nats-py takes a server that hangs up in the midst for one that agrees
+            raise nats.errors.UnexpectedEOF
+    except AccessError:
         await connection.close()
-        cause = last[-1] if last else error
-        raise Disconnected(f"no NATS at {redact(','.join(servers))}: {str(cause) or repr(cause)}") from error
+        raise
+    except (OSError, TimeoutError, nats.errors.Error, ssl.SSLError) as error:
+        await connection.close()
+        raise (last[-1] if last else error) from None  # "no servers available" says less than why none is
     except asyncio.CancelledError:
         await connection.close()
         raise

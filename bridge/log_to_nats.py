@@ -21,7 +21,7 @@ from app.domain.traces import trace_id
 from app.engine.cancelling import end, unbroken
 from app.engine.records import Record, Send, TopicPartition
 from bridge.bridge_log import BridgeLog
-from bridge.connection import BridgeError
+from bridge.connection import BridgeError, raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
 from bridge.jetstream import API_TIMEOUT, BARRIER, StreamState
@@ -272,6 +272,7 @@ class Publisher:
         """Wait for the batch's acks; then its offsets, and how far the stream is, are to be committed."""
         if flight.plain:
             await client.flush()
+            raise_if_refused(client)
             for message in flight.plain:
                 self._count(message, "published")
         try:

@@ -15,8 +15,9 @@ import nats.errors
 
 from app.engine.cancelling import end
 from app.engine.errors import EngineError
+from app.nats_settings import NatsOptions
 from bridge.bridge_log import BridgeLog
-from bridge.connection import BridgeError, Connection, Disconnected, connect
+from bridge.connection import BridgeError, Connection, Disconnected, connect, raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.jetstream import ensure_stream
 from bridge.log_to_nats import Publisher
@@ -51,6 +52,7 @@ class Bridge:
         *,
         stream: str = "A4CO_EVENTS",
         name: str = "a4co-streams",
+        options: NatsOptions | None = None,
         routes: Mapping[str, Route] = ROUTES,
         counters: BridgeCounters | None = None,
         on_failure: Callable[[Exception], None] = lambda _error: None,
@@ -60,6 +62,7 @@ class Bridge:
         self._servers = servers
         self._stream = stream
         self._name = name
+        self._options = options
         self._routes = routes
         self._on_failure = on_failure
         self._mirror: Mirror | None = None
@@ -139,7 +142,7 @@ class Bridge:
 
     async def _session(self, mirror: Mirror, publisher: Publisher) -> None:
         """From connect to the first trouble, or to the publisher's end after `stop`."""
-        connection = await connect(self._servers, self._name)
+        connection = await connect(self._servers, self._name, self._options)
         try:
             stream = await ensure_stream(connection.client, self._stream, self._routes)
             self.counters.sessions += 1
@@ -151,6 +154,9 @@ class Bridge:
             await _first_end(
                 publisher.run(connection.client, stream), mirror.run(connection.client, stream), _ended(connection)
             )
+        except TROUBLE:
+            raise_if_refused(connection.client)  # of what it was silent about then
+            raise
         finally:
             await connection.close()
 

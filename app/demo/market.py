@@ -23,7 +23,7 @@ from app.demo.processes import DemoError
 from app.demo.servers import TIMERS
 from app.demo.services import Artisans, OrderService, PaymentService
 from app.demo.worker_api import Snapshot, WorkerApi, shelves
-from app.settings import nats_servers
+from app.nats_settings import nats_servers
 
 PER_SECOND, PER_SECOND_COUNTED = 10.0, 100.0
 """Orders a second: without an end, and with --orders."""

@@ -22,7 +22,8 @@ from app.demo.market import Market
 from app.demo.processes import Child, DemoError
 from app.demo.servers import Worker, start_nats, start_worker
 from app.demo.users_nats import borrowed_nats
-from app.settings import Settings, redact
+from app.setting_types import redact
+from app.settings import Settings
 
 WORKER_STOPS, NATS_STOPS = 1.8, 0.5
 """Seconds after SIGTERM, then SIGKILL. Together with all else that is less than 3 s."""

@@ -124,6 +124,8 @@ def worker_environment(settings: Settings, folder: Path, nats_url: str, smtp_url
         "WEB_HOST": "127.0.0.1",
         "WEB_PORT": str(web_port),
         "PAYMENT_REQUEST": "payment.initiated",
+        **{name.upper(): "" for name in ("nats_user", "nats_password", "nats_token")},  # the demo's services have none
+        "NATS_TLS_FIRST": "false",
         **dict.fromkeys(("ROLE_RESERVE", "ROLE_CONFIRM", "ROLE_CANCEL", "ROLE_NOTIFY"), "act"),
         **{name: str(seconds) for name, seconds in TIMERS.items()},
     }

@@ -9,7 +9,8 @@ import nats.js.errors
 from nats.js import JetStreamContext
 
 from app.demo.processes import DemoError
-from app.settings import Settings, redact
+from app.setting_types import redact
+from app.settings import Settings
 
 TIMEOUT = 3  # seconds
 

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from app.settings import Settings, SettingsError, is_loopback, load, nats_servers, redact, shown
+from app.nats_settings import nats_servers
+from app.setting_types import is_loopback, redact
+from app.settings import Settings, SettingsError, load, shown
 from tests.flows.conftest import Opens
 
 ROOT = Path(__file__).parents[2]
@@ -98,6 +100,11 @@ def test_an_environment_variable_comes_before_the_env_file_and_an_empty_one_is_u
         ("NATS_URL", "nats://one:4222,http://two"),
         ("NATS_URL", "nats://one:port"),
         ("NATS_STREAM", "A4CO.EVENTS"),
+        ("NATS_INBOX_PREFIX", "_INBOX.>"),
+        ("NATS_INBOX_PREFIX", "two words"),
+        ("NATS_CA_FILE", "/no/such/file.pem"),
+        ("NATS_TLS_FIRST", "maybe"),
+        ("PAYLOAD_LIMIT", "1023"),
         ("SMTP_URL", "mail.example.org"),
         ("MAIL_FROM", "nobody"),
         ("MAIL_FROM", "a@b.es\r\nBcc: c@d.es"),
@@ -242,6 +249,44 @@ def test_no_secret_stands_in_the_settings_own_text_or_in_an_error(monkeypatch: p
     settings = load()
     assert "CRUSHED" not in repr(settings) + json.dumps(shown(settings))
     assert "CRUSHED" not in wrong(monkeypatch, NATS_URL="olive:CRUSHED@host", SMTP_URL="olive:CRUSHED@host")
+
+
+def test_passwords_and_tokens_of_nats_are_shown_as_stars_and_may_lie_in_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "secret").write_text("CRUSHED\n")
+    given(monkeypatch, NATS_USER="olive", NATS_PASSWORD_FILE=str(tmp_path / "secret"))
+    settings = load()
+    assert (settings.nats.user, settings.nats.password) == ("olive", "CRUSHED")
+    assert "CRUSHED" not in repr(settings) + repr(settings.nats) + json.dumps(shown(settings))
+    assert {row.name: row.value for row in shown(settings)}["NATS_PASSWORD"] == "***"
+    monkeypatch.delenv("NATS_USER")
+    monkeypatch.delenv("NATS_PASSWORD_FILE")
+    given(monkeypatch, NATS_TOKEN="CRUSHED")
+    assert load().nats.token == "CRUSHED"
+    assert {row.name: row.value for row in shown(load())}["NATS_TOKEN"] == "***"
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"NATS_TOKEN": "t", "NATS_USER": "u", "NATS_PASSWORD": "p"}, "NATS_USER and NATS_TOKEN are set: only one"),
+        (
+            {"NATS_URL": "nats://u:p@host", "NATS_TOKEN": "t"},
+            "a user or token in NATS_URL and NATS_TOKEN are set",
+        ),
+        ({"NATS_USER": "u"}, "NATS_USER and NATS_PASSWORD go together: set both or none"),
+        ({"NATS_CERT_FILE": "here"}, "NATS_CERT_FILE and NATS_KEY_FILE go together: set both or none"),
+        ({"NATS_TOKEN": "t", "NATS_TOKEN_FILE": "here"}, "NATS_TOKEN and NATS_TOKEN_FILE are both set: only one"),
+    ],
+)
+def test_who_we_are_to_nats_is_said_in_one_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], said: str
+) -> None:
+    here = tmp_path / "here"
+    here.write_text("CRUSHED")
+    told = wrong(monkeypatch, **{name: str(here) if value == "here" else value for name, value in variables.items()})
+    assert told.startswith(said)
 
 
 def test_the_rules_get_the_times_counts_and_roles(monkeypatch: pytest.MonkeyPatch) -> None:

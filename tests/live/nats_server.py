@@ -18,24 +18,33 @@ listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor}"
 max_payload: {max_payload}
 jetstream {{ store_dir: "{store}", sync_interval: {sync} }}
+{more}
 """
 
 
 class NatsServer:
-    """Start, kill and start again: the ports and the store stay the same."""
+    """Start, kill and start again: the ports and the store stay the same. `more` is further lines of its config."""
 
-    def __init__(self, folder: Path, max_payload: int = 1_048_576, sync: str = "always") -> None:
+    def __init__(self, folder: Path, max_payload: int = 1_048_576, sync: str = "always", more: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.monitor = free_ports(2)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.store = folder / "store"
         self._config = folder / "nats.conf"
-        self._config.write_text(
-            CONFIG.format(port=self.port, monitor=self.monitor, store=self.store, max_payload=max_payload, sync=sync)
-        )
+        self._max_payload, self._sync = max_payload, sync
+        self.configure(more)
         self._output = folder / "nats.log"
         self._file: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+
+    def configure(self, more: str) -> None:
+        """Other further lines, from its next start on."""
+        self._config.write_text(
+            CONFIG.format(
+                port=self.port, monitor=self.monitor, store=self.store, max_payload=self._max_payload, sync=self._sync,
+                more=more,
+            )
+        )  # fmt: skip
 
     async def start(self) -> None:
         """Return when it accepts connections. Raises AssertionError with its output when it dies instead."""
