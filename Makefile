@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery chaos chaos-kafka chaos-views chaos-faust clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,7 +63,8 @@ test: venv-dev ## every test on the embedded log
 
 test-kafka: venv-dev ## the tests of Kafka, and the core of the flows on it (needs Java 17 and Maven)
 	@$(BIN)/python -m pytest -m "not broker_death" tests/live/test_kafka_engine.py tests/live/test_kafka_recovery.py \
-		tests/live/test_kafka_faust.py tests/live/test_kafka_market.py tests/live/test_kafka_views.py tests/live/test_kafka_lease.py
+		tests/live/test_kafka_faust.py tests/live/test_kafka_market.py tests/live/test_kafka_views.py tests/live/test_kafka_lease.py \
+		tests/live/test_kafka_bridge.py
 	@$(BIN)/python -m pytest tests/flows -m core --log=kafka
 
 test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded or LOG=kafka
@@ -98,6 +99,9 @@ bench-bridge: venv-dev ## our bridge beside nats-kafka (Go) and a bare loop; LOG
 
 bench-recovery: venv-dev ## measure how long a million rows take to be back, on both logs (Java 17, Maven); KEYS=1000000 LOG=both
 	@$(BIN)/python -m bench.recovery --keys $(or $(KEYS),1000000) --log $(or $(LOG),both)
+
+bench-takeover: venv-dev ## kill the process that runs the bridge, and time the next one (Java 17, Maven); KILLS=10 SEED=n
+	@$(BIN)/python -m bench.takeover --kills $(or $(KILLS),10) $(if $(SEED),--seed $(SEED))
 
 chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
 	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,8 +37,11 @@ def main() -> None:
 
 
 @main.command(short_help="Run the whole application: bridge, agents and web.")
-def worker() -> None:
+@click.option("--without-bridge", is_flag=True, help="Beside `a4co bridge`: the same as BRIDGE=apart.")
+def worker(*, without_bridge: bool) -> None:
     """Run the whole application in one process: bridge, agents and web. Ctrl-C stops it."""
+    if without_bridge:
+        os.environ["BRIDGE"] = "apart"
     settings = _settings()
     from app import logs
     from app.main import run_worker
@@ -48,12 +52,16 @@ def worker() -> None:
 
 @main.command(short_help="Run the bridge alone.")
 def bridge() -> None:
-    """Run the bridge between NATS and the topics alone (needs a log that several processes can open)."""
+    """Run the bridge between NATS and the topics alone; it needs Kafka, whose topics many processes share.
+
+    Of several, inside workers or alone, one crosses messages, and the others stand by. Ctrl-C stops it.
+    """
     settings = _settings()
-    raise click.ClickException(
-        f"BROKER={settings.broker}: the embedded log belongs to one process, so the bridge runs inside the worker. "
-        "Start `a4co worker`."
-    )
+    from app import logs
+    from app.main import run_bridge
+
+    logs.configure(settings)
+    run_bridge(settings)
 
 
 @main.command(short_help="Run a whole marketplace on this machine.")

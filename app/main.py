@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import sys
 import time
 import uuid
@@ -16,6 +15,7 @@ from typing import Any
 
 import faust
 import structlog
+from fastapi import FastAPI
 from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service
@@ -25,6 +25,7 @@ from agents.notifications import Mailer, send_mails
 from agents.orders import advance_order_sagas
 from agents.stock import apply_stock_commands
 from app import logs, topics
+from app.bridging import APP_ID, BridgeProcess, bridge_alone, make_bridge, nats_check, watch_bridge
 from app.domain.messages import StockImported
 from app.domain.traces import trace_id
 from app.engine.embedded_log import EmbeddedLog
@@ -39,21 +40,14 @@ from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.setting_types import is_loopback, redact
 from app.settings import Settings, SettingsError, load
-from app.web.api import create_api
+from app.web.api import create_api, create_health_api
 from app.web.stock_lines import StockLine
 from app.web.views import Views
-from bridge.bridge_log import BridgeLog
-from bridge.counters import BridgeCounters
+from bridge import backlog
 from bridge.dead_letters import dead_letter
-from bridge.leased import LeasedBridge
-from bridge.routes import ROUTES
-from bridge.service import Bridge
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
-
-APP_ID = "a4co"
-"""The consumer group and the Faust app's id. Another id would begin at the topics' start."""
 
 logger = structlog.get_logger("a4co.main")
 
@@ -63,14 +57,11 @@ class Marketplace:
 
     def __init__(self, settings: Settings, log: EmbeddedLog | KafkaLog, clock: Callable[[], float] = time.time) -> None:
         self.log = log
-        self._cluster = settings.nats_cluster_name
+        self._settings = settings
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
-        self.bridge: Bridge | LeasedBridge
-        if isinstance(log, KafkaLog):
-            self.bridge = LeasedBridge(log, APP_ID, functools.partial(self._bridge, settings), self._failed)
-        else:
-            self.bridge = self._bridge(settings, log, self._failed)
+        self.bridge = make_bridge(settings, log, self.metrics, self._failed, here=settings.bridge == "inside")
+        self._telling: asyncio.Task[None] | None = None
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self._standby: Standby | None = None
         if settings.standby and isinstance(log, KafkaLog):
@@ -108,21 +99,6 @@ class Marketplace:
             ),
         )
 
-    def _bridge(self, settings: Settings, log: BridgeLog, on_failure: Callable[[Exception], None]) -> Bridge:
-        return Bridge(
-            log,
-            settings.nats_servers,
-            stream=settings.nats_stream,
-            name=settings.service_name,
-            options=settings.nats,
-            counters=BridgeCounters(
-                on_event=self._bridged,
-                on_dead_letter=self.metrics.dead_lettered,
-                on_gap=self.metrics.bridge_gap,
-            ),
-            on_failure=on_failure,
-        )
-
     # ---- running ---------------------------------------------------------------------------------------
 
     async def start(self, on_failure: Callable[[BaseException], None]) -> None:
@@ -135,17 +111,19 @@ class Marketplace:
         await self.engine.open()
         for lane in self.engine.lanes:
             self.metrics.watch("events_lag", lane.lag, lane.name)
-        self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_in"]), "in")
-        self.metrics.watch("bridge_lag", lambda: float(self.bridge.status()["lag_out"]), "out")
+        watch_bridge(self.metrics, self.bridge)
         if isinstance(self.log, EmbeddedLog):
             self.metrics.watch("log_size_bytes", self.log.size)
         await self.bridge.start()  # first, so that no deadline is acted on before what came meanwhile is heard
+        self._telling = asyncio.create_task(backlog.tell(self.bridge.status), name="backlog")
         await self.engine.start()
         if self._standby is not None:
             self._standby.start()
 
     async def stop(self) -> None:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
+        if self._telling is not None:
+            self._telling.cancel()
         await self.bridge.stop()
         if self._standby is not None:
             await self._standby.stop()
@@ -170,10 +148,9 @@ class Marketplace:
 
     def checks(self) -> dict[str, dict[str, Any]]:
         """The state of NATS and of the log, for /health. Without NATS the views are still answered: degraded."""
-        bridge = self.bridge.status()
         failure = self.log.failure
         return {
-            "nats": {"status": "degraded" if bridge["problem"] else "healthy", "cluster": self._cluster, **bridge},
+            "nats": nats_check(self._settings, self.bridge),
             "database": {
                 "status": "unhealthy" if failure else "healthy",
                 "log": self.log.where,
@@ -225,34 +202,21 @@ class Marketplace:
             if subject:
                 self.metrics.took(subject, "", each, number)
 
-    def _bridged(self, subject: str, outcome: str, seconds: float) -> None:
-        del seconds
-        match outcome:
-            case "published":
-                self.metrics.published(subject)
-                self.metrics.bridge_published()
-            case "mirrored":
-                self.metrics.mirrored(ROUTES[subject].topic)
-            case "dead-letter" | "rejected":
-                self.metrics.failed(subject)
-            case _:
-                pass
-
 
 # ---- the Faust application -----------------------------------------------------------------------------------
 
 
-class MarketplaceService(Service):
-    """Runs the marketplace as a service of the Faust worker."""
+class PartService(Service):
+    """Runs the marketplace, or the bridge alone, as a service of the Faust worker."""
 
-    def __init__(self, marketplace: Marketplace, **kwargs: Any) -> None:
+    def __init__(self, part: Marketplace | BridgeProcess, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._marketplace = marketplace
+        self._part = part
         self._crashing: asyncio.Task[None] | None = None
 
     async def on_start(self) -> None:
         """Open and start everything."""
-        await self._marketplace.start(self._failed)
+        await self._part.start(self._failed)
 
     def _failed(self, error: BaseException) -> None:
         if self._crashing is None:
@@ -260,7 +224,7 @@ class MarketplaceService(Service):
 
     async def on_stop(self) -> None:
         """Stop in order."""
-        await self._marketplace.stop()
+        await self._part.stop()
 
 
 class Worker(faust.Worker):
@@ -282,9 +246,10 @@ class Worker(faust.Worker):
 
 
 class Boot(BootStrategy):
-    """What a worker of this application starts: no consumer of Faust's own, the lanes read the log themselves."""
+    """What a worker of this application starts: nothing of Faust's own that reads or sends, the lanes do that."""
 
     enable_kafka_consumer = False
+    enable_kafka_producer = False
 
     def tables(self) -> list[Any]:
         return []
@@ -306,10 +271,30 @@ def create_app(settings: Settings) -> faust.App:
         EngineError: the log is in use or can't be opened.
     """
     kafka = settings.kafka
+    if kafka and is_loopback(settings.web_url) and not is_loopback(settings.broker):
+        logger.warning(
+            "workers on other machines can't ask this one: set WEB_HOST or WEB_URL", web_url=settings.web_url
+        )
+    marketplace = Marketplace(settings, KafkaLog(kafka, APP_ID) if kafka else log_at(settings.broker))
+    return _hosted(settings, marketplace, create_api(marketplace.views))
+
+
+def create_bridge_app(settings: Settings) -> faust.App:
+    """The Faust App of the bridge alone, nothing running yet.
+
+    Raises:
+        EngineError: the log belongs to one process.
+    """
+    process = bridge_alone(settings)
+    return _hosted(settings, process, create_health_api(process))
+
+
+def _hosted(settings: Settings, part: Marketplace | BridgeProcess, api: FastAPI) -> faust.App:
+    """The App that runs the part and serves its API."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     faust_app = App(
         APP_ID,
-        broker=settings.broker if kafka is None else f"embedded://{settings.data_dir}/faust.db",
+        broker=f"a4co-{settings.broker}" if settings.kafka else settings.broker,
         store="memory://",
         datadir=str(settings.data_dir / "faust"),
         topic_partitions=settings.partitions,
@@ -319,14 +304,7 @@ def create_app(settings: Settings) -> faust.App:
         web_port=settings.web_port,
         Worker=Worker,
     )
-    if kafka and is_loopback(settings.web_url) and not is_loopback(settings.broker):
-        logger.warning(
-            "workers on other machines can't ask this one: set WEB_HOST or WEB_URL", web_url=settings.web_url
-        )
-    marketplace = Marketplace(settings, KafkaLog(kafka, APP_ID) if kafka else log_at(settings.broker))
-    service = MarketplaceService(marketplace)
-    faust_app.service(service)  # type: ignore[arg-type]  # an instance is taken as well
-    api = create_api(marketplace.views)
+    faust_app.service(PartService(part))  # type: ignore[arg-type]  # an instance is taken as well
     serve_asgi(
         faust_app, api, host=settings.web_host, port=settings.web_port, access_log=False, timeout_graceful_shutdown=1
     )
@@ -335,11 +313,21 @@ def create_app(settings: Settings) -> faust.App:
 
 def run_worker(settings: Settings) -> None:
     """Run until a signal or a failure. Exits 0 after a signal, 1 with the cause after a failure."""
+    _run(settings, "worker", create_app)
+
+
+def run_bridge(settings: Settings) -> None:
+    """The same for the bridge alone."""
+    _run(settings, "bridge", create_bridge_app)
+
+
+def _run(settings: Settings, what: str, create: Callable[[Settings], faust.App]) -> None:
     try:
-        faust_app = create_app(settings)
+        faust_app = create(settings)
     except EngineError as error:
         sys.exit(f"a4co: {error}")
-    logger.info("worker starting", log=redact(settings.broker), web=f"http://{settings.web_host}:{settings.web_port}/")
+    web = f"http://{settings.web_host}:{settings.web_port}/"
+    logger.info("%s starting", what, log=redact(settings.broker), web=web)
     worker = faust_app.Worker(quiet=True, loglevel=settings.log_level, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()

@@ -86,6 +86,10 @@ class Settings(NatsSettings):
         default_factory=lambda: re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname()) or "worker",
         description="this worker among others on Kafka: the same after a restart, another for each process",
     )
+    bridge: Annotated[Literal["inside", "apart"], Allowed("inside or apart")] = Field(
+        "inside",
+        description="where the bridge runs: inside this worker, or in processes of its own beside it (`a4co bridge`)",
+    )
     standby: bool = Field(
         False, description="follow the partitions of other workers on Kafka too, to take them over faster"
     )
@@ -155,6 +159,10 @@ class Settings(NatsSettings):
         if self.standby and not self.broker.startswith(KAFKA):
             raise ValueError(
                 "STANDBY=true needs Kafka (KAFKA_URL): the embedded log has one worker, who owns everything"
+            )
+        if self.bridge == "apart" and not self.broker.startswith(KAFKA):
+            raise ValueError(
+                "BRIDGE=apart needs Kafka (KAFKA_URL): the embedded log has one process, and the bridge is in it"
             )
         if self.role_notify == "act" and not self.smtp_url:
             raise ValueError("ROLE_NOTIFY=act needs SMTP_URL: without a mail server we cannot tell the customer")

@@ -12,9 +12,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.bridging import APP_ID
 from app.engine.kafka.log import KafkaLog
 from app.engine.records import Record
-from app.main import APP_ID, Marketplace
+from app.main import Marketplace
 from app.settings import Settings
 
 

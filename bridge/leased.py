@@ -113,5 +113,5 @@ class LeasedBridge:
         if self._bridge is not None:
             return self._bridge.status()
         sign = self._lease.sign
-        problem = None if sign else self._lease.problem or (STARTS if self._lease.held else NOBODY)
+        problem = STARTS if self._lease.held else None if sign else self._lease.problem or NOBODY
         return {**AWAY, "problem": problem, "holder": sign.holder.rpartition(".")[0] if sign else None}

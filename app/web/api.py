@@ -64,3 +64,14 @@ def create_api(views: Views) -> FastAPI:
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))
     return api
+
+
+def create_health_api(process: health.Watched) -> FastAPI:
+    """The ASGI application of a process without views: /health, /ready, /metrics."""
+    api = FastAPI(
+        title="A4CO bridge", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
+    )
+    api.add_middleware(SecurityHeaders)
+    problems.install_problems(api)
+    api.include_router(health.health_routes(process))
+    return api

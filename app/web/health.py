@@ -1,16 +1,17 @@
-"""Whether this worker is well and ready, and its metrics. Decides the one word from the checks, not the checks."""
+"""Whether this process is well and ready, and its metrics. Decides the one word from the checks, not the checks."""
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 from fastapi import APIRouter, Header
 from starlette.responses import Response
 
 from app.domain.causes import iso
+from app.metrics.worker import Metrics
 from app.web.answers import Answer, json_answer, problem_response, says
 from app.web.problems import NotReadyError
-from app.web.views import Views
 
 WORDS = ("healthy", "degraded", "unhealthy")  # from best to worst
 
@@ -33,7 +34,24 @@ class Ready(Answer, frozen=True, kw_only=True):
 ANSWERS = (Health, Ready)
 
 
-def health_routes(views: Views) -> APIRouter:
+class Watched(Protocol):
+    """What is told of a process: as `Views` has it."""
+
+    @property
+    def service(self) -> str: ...
+    @property
+    def memory_limit(self) -> int: ...
+    @property
+    def metrics(self) -> Metrics: ...
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    @property
+    def ready(self) -> Callable[[], tuple[bool, Mapping[str, Any]]]: ...
+    @property
+    def checks(self) -> Callable[[], Mapping[str, Mapping[str, Any]]]: ...
+
+
+def health_routes(views: Watched) -> APIRouter:
     """/health, /ready and /metrics."""
     router = APIRouter(tags=["health"], default_response_class=Response)
 

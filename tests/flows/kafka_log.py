@@ -22,6 +22,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     OffsetSpec,
 )
 
+from app.bridging import APP_ID
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Engine
 from app.engine.kafka.log import KafkaLog
@@ -29,7 +30,6 @@ from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.lanes import Lane, ReducerLane
 from app.engine.records import Record, Send, TopicPartition
-from app.main import APP_ID
 
 ARRIVES = 10.0
 """Seconds for a committed record to be seen by who reads along."""

@@ -135,6 +135,13 @@ def test_the_bridge_alone_is_refused_on_the_embedded_log() -> None:
     assert "the bridge runs inside the worker" in result.output
 
 
+def test_a_worker_without_a_bridge_is_refused_on_the_embedded_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRIDGE", "inside")  # which is put back afterwards
+    result = a4co("worker", "--without-bridge")
+    assert result.exit_code == 2
+    assert "BRIDGE=apart needs Kafka" in result.output
+
+
 def test_config_show_prints_values_sources_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NATS_URL", "nats://olive:CRUSHED@10.0.0.1")
     table = a4co("config", "show").output

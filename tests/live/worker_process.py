@@ -1,4 +1,4 @@
-"""A real `a4co worker` in a process of its own: started with its settings, asked over HTTP, stopped or killed."""
+"""A real `a4co worker`, or `bridge`, in a process of its own: started with its settings, asked, stopped or killed."""
 
 import asyncio
 import contextlib
@@ -25,13 +25,15 @@ class WorkerProcess:
     """`a4co worker` on the embedded log in `folder`/data, with nothing of this process's environment but PATH.
 
     Settings are named as their environment variables: `WorkerProcess(folder, NATS_URL=..., PAYMENT_RETRY_DELAY="1")`.
+    `command`: instead of `worker`.
     """
 
-    def __init__(self, folder: Path, **settings: str) -> None:
+    def __init__(self, folder: Path, *, command: str = "worker", **settings: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.data = folder / "data"
         self.web = f"http://127.0.0.1:{(port := free_ports(1)[0])}"
+        self.command = command
         self.settings = {"DATA_DIR": str(self.data), "WEB_PORT": str(port), **settings}
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -46,7 +48,7 @@ class WorkerProcess:
         environment = {"PATH": os.environ["PATH"], **self.settings}
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
-                [Path(sys.executable).parent / "a4co", "worker"],
+                [Path(sys.executable).parent / "a4co", *self.command.split()],
                 cwd=self.folder,
                 env=environment,
                 stdout=output,

@@ -30,7 +30,7 @@ BRIEF = {"retention.ms": "86400000", "segment.ms": "3600000", "segment.bytes": s
 BEAT = 0.5
 """Seconds between two signs."""
 
-SILENCE = 2.5
+SILENCE = 2.0
 """Seconds without a sign, while Kafka answers, after which the holder counts as gone. Kafka's own groups would say so
 after 45 s, or 6 s in the classic protocol: by default the brokers allow no less."""
 
@@ -162,7 +162,7 @@ class Lease:
             self._keep(producer)
             if self._asked.is_set() and self._ends_here(consumer):
                 self._asked.clear()
-        elif self._free or _now() - self._looked >= BEAT:
+        elif self._free or _now() - self._looked >= BEAT or _now() - self._quiet >= SILENCE:
             self._look(consumer, producer)
         producer.poll(0)
 

@@ -14,7 +14,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import Cluster, why
+from app.engine.kafka.cluster import REQUEST, Cluster, why
 from app.engine.kafka.log import NOTES, KafkaLog
 from app.engine.kafka.transactions import Transactions
 from app.engine.records import Record, Send, TopicPartition
@@ -85,6 +85,8 @@ class SoleLog:
         self._offsets = [max(place.offset, offset) for place, offset in zip(places, noted, strict=True)]
         self._ends = list(self._offsets)
         self._records = [[] for _ in partitions]
+        # Without its partitions' leaders, it would begin to read a second later.
+        consumer.list_topics(self._cluster.outer(self._topic), timeout=REQUEST)
         consumer.assign(
             [Place(self._cluster.outer(self._topic), partition, self._offsets[partition]) for partition in partitions]
         )

@@ -41,7 +41,7 @@ class Transactions:
         producers = [Producer(self._cluster.producer(f"{self.name}.{turn}")) for turn in range(TURNS)]
         try:
             with ThreadPoolExecutor(TURNS) as threads:
-                list(threads.map(lambda producer: producer.init_transactions(COMMIT), producers))
+                list(threads.map(begin, producers))
             self._producers = producers
         except KafkaException as error:
             raise LogFailed(f"Kafka: no transactions for {self.name}: {why(error).str()}") from error
@@ -109,6 +109,15 @@ class Transactions:
             raise LogFailed(f"Kafka: the transaction of {self.name} was ended: {why(error).str()}") from error
         finally:
             self._under_way = False
+
+
+def begin(producer: Producer) -> None:
+    """Make it ready for transactions. When librdkafka does not know its broker yet, it looks for the coordinator only
+    after half a second; when it was asked twice, it does (measured: 0.51 s, and 0.07 s).
+    """
+    for _ in range(2):
+        producer.list_topics(timeout=COMMIT)
+    producer.init_transactions(COMMIT)
 
 
 def until_done(work: Callable[[], object]) -> None:

@@ -1,0 +1,145 @@
+"""Wires the bridge: inside a worker, or as a process of its own. Decides where it runs, and nothing about messages."""
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable
+from typing import Any
+
+from app import topics
+from app.engine.embedded_log import EmbeddedLog
+from app.engine.errors import EngineError, LogFailed
+from app.engine.kafka.log import KafkaLog
+from app.metrics.worker import Metrics
+from app.settings import Settings
+from bridge import backlog
+from bridge.bridge_log import BridgeLog
+from bridge.counters import BridgeCounters
+from bridge.leased import LeasedBridge
+from bridge.routes import ROUTES
+from bridge.service import Bridge
+
+APP_ID = "a4co"
+"""The name of everything that this application has on Kafka, and the Faust app's. Another would begin anew."""
+
+Failed = Callable[[Exception], None]
+
+
+def make_bridge(
+    settings: Settings, log: EmbeddedLog | KafkaLog, metrics: Metrics, on_failure: Failed, *, here: bool = True
+) -> Bridge | LeasedBridge:
+    """The bridge as one process sees it; `here`: whether this process may be the one that runs it."""
+    make = functools.partial(_bridge, settings, metrics)
+    if isinstance(log, KafkaLog):
+        return LeasedBridge(log, APP_ID, make if here else None, on_failure)
+    return make(log, on_failure)
+
+
+def _bridge(settings: Settings, metrics: Metrics, log: BridgeLog, on_failure: Failed) -> Bridge:
+    return Bridge(
+        log,
+        settings.nats_servers,
+        stream=settings.nats_stream,
+        name=settings.service_name,
+        options=settings.nats,
+        counters=BridgeCounters(
+            on_event=functools.partial(_bridged, metrics),
+            on_dead_letter=metrics.dead_lettered,
+            on_gap=metrics.bridge_gap,
+        ),
+        on_failure=on_failure,
+    )
+
+
+def _bridged(metrics: Metrics, subject: str, outcome: str, seconds: float) -> None:
+    del seconds
+    match outcome:
+        case "published":
+            metrics.published(subject)
+            metrics.bridge_published()
+        case "mirrored":
+            metrics.mirrored(ROUTES[subject].topic)
+        case "dead-letter" | "rejected":
+            metrics.failed(subject)
+        case _:
+            pass
+
+
+def watch_bridge(metrics: Metrics, bridge: Bridge | LeasedBridge) -> None:
+    """Let a scrape read how far it is."""
+    metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_in"]), "in")
+    metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_out"]), "out")
+
+
+def nats_check(settings: Settings, bridge: Bridge | LeasedBridge) -> dict[str, Any]:
+    """The state of NATS, for /health. Without it what is known is still answered: degraded."""
+    status = bridge.status()
+    return {
+        "status": "degraded" if status["problem"] else "healthy",
+        "cluster": settings.nats_cluster_name,
+        **status,
+    }
+
+
+class BridgeProcess:
+    """The bridge alone, on a log that many processes share: no agents, no tables, no views."""
+
+    memory_limit = 512 * 1024 * 1024
+
+    def __init__(self, settings: Settings, log: KafkaLog, clock: Callable[[], float] = time.time) -> None:
+        self.service = settings.service_name
+        self.clock = clock
+        self.metrics = Metrics(clock)
+        self._settings = settings
+        self._log = log
+        self._on_failure: Failed = lambda _error: None
+        self._bridge = make_bridge(settings, log, self.metrics, self._failed)
+        self._telling: asyncio.Task[None] | None = None
+
+    async def start(self, on_failure: Callable[[BaseException], None]) -> None:
+        """Make the topics that are missing, and take part. `on_failure` hears why it ended, if it ends by itself."""
+        self._on_failure = self._log.on_failure = on_failure
+        self._log.on_commit = self.metrics.committed
+        await self._log.connect()
+        await self._log.prepare({topic.name: topic.compacted for topic in topics.ALL}, self._settings.partitions)
+        watch_bridge(self.metrics, self._bridge)
+        await self._bridge.start()
+        self._telling = asyncio.create_task(backlog.tell(self._bridge.status), name="backlog")
+
+    async def stop(self) -> None:
+        """Let what is under way be acked and committed, and let others have the bridge."""
+        if self._telling is not None:
+            self._telling.cancel()
+        await self._bridge.stop()
+        await self._log.disconnect()
+
+    def _failed(self, error: Exception) -> None:
+        self._on_failure(error)
+
+    def ready(self) -> tuple[bool, dict[str, Any]]:
+        """Whether the bridge crosses messages, here or in another process; and if not, why."""
+        problem = self._bridge.status()["problem"]
+        return not problem, {"nats": problem} if problem else {}
+
+    def checks(self) -> dict[str, dict[str, Any]]:
+        """The state of NATS and of the log, for /health."""
+        failure: LogFailed | None = self._log.failure
+        log = {"status": "unhealthy" if failure else "healthy", "log": self._log.where}
+        return {
+            "nats": nats_check(self._settings, self._bridge),
+            "database": log | ({"problem": str(failure)} if failure else {}),
+        }
+
+
+def bridge_alone(settings: Settings) -> BridgeProcess:
+    """The process that `a4co bridge` runs.
+
+    Raises:
+        EngineError: the log belongs to one process.
+    """
+    if settings.kafka is None:
+        raise EngineError(
+            f"BROKER={settings.broker}: the embedded log belongs to one process, so the bridge runs inside the worker. "
+            "Start `a4co worker`, or set KAFKA_URL."
+        )
+    return BridgeProcess(settings, KafkaLog(settings.kafka, APP_ID))
