@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Iterable
+from collections.abc import Awaitable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
@@ -11,7 +11,7 @@ AGAIN = 0.1
 """Seconds to the next cancel of a task that goes on."""
 
 
-async def unbroken(work: Coroutine[Any, Any, Result]) -> Result:
+async def unbroken(work: Awaitable[Result]) -> Result:
     """Run it to its end. Without this, a cancelled task could read its old position while its commit still goes on."""
     task = asyncio.ensure_future(work)
     try:

@@ -18,6 +18,7 @@ class EmbeddedReader:
     batch = 400
     commit_records = 1
     commit_seconds = 0.0
+    ending = False
 
     def __init__(self, log: "EmbeddedLog", group: str, topics: Sequence[str], *, durable: bool = False) -> None:
         self._log = log

@@ -13,6 +13,10 @@ class LogFailed(EngineError):
     """The log could not be written or synced (disk full, I/O error). Nothing of the failed commit is kept."""
 
 
+class LogAway(LogFailed):
+    """The log does not answer. Whoever waits will be answered when it is back."""
+
+
 class StoreDamaged(EngineError):
     """A table's store can't be read. It is rebuilt from the changelog when it is opened the next time."""
 
@@ -23,6 +27,10 @@ class TopicMismatch(EngineError):
 
 class CommitAborted(EngineError):
     """A transaction was not committed and can be tried again: nothing of it is kept."""
+
+
+class CommitUnknown(LogFailed):
+    """Whether a transaction was committed is not known: the log ceased to answer in the midst of it."""
 
 
 class PartitionElsewhere(EngineError):

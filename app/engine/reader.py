@@ -32,6 +32,8 @@ class Reader(Protocol):
     batch: int
     commit_records: int
     commit_seconds: float
+    ending: bool
+    """Set before `stop`: a log that does not answer is not waited for any more."""
 
     def owners(self) -> Owners:
         """Who has which partition, here and elsewhere. To be called once, before `start`."""

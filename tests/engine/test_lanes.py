@@ -1,6 +1,7 @@
 """A lane folds a rule over records, commits offsets, outputs and changelog together, and can rebuild its table."""
 
 import asyncio
+import functools
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -355,3 +356,22 @@ async def test_a_lane_whose_transactions_are_refused_for_good_stops_with_the_cau
     assert "20 transactions in a row were refused: not authorized" in str(counting.engine.failure)
     assert len(refused) == lanes.ABORTS
     await counting.stop()
+
+
+async def test_what_does_not_stop_in_order_keeps_nothing_else_from_being_stopped(tmp_path: Path) -> None:
+    async def perform(messages: list[Any]) -> list[Send]:
+        return []
+
+    counting = await Counting(tmp_path, (Effect("first", COUNTED, perform), Effect("second", COUNTED, perform))).start()
+    stopped: list[str] = []
+
+    async def stop(name: str) -> None:
+        stopped.append(name)
+        if name == "count_words":
+            raise RuntimeError("the disk is full of olives")
+
+    for lane in counting.engine.lanes:
+        lane.reader.stop = functools.partial(stop, lane.name)  # type: ignore[method-assign]
+    await counting.stop()
+    assert sorted(stopped) == ["count_words", "first", "second"]
+    assert not counting.tallies.partitions

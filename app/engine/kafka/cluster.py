@@ -10,7 +10,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
-from app.engine.errors import LogFailed, TopicMismatch
+from app.engine.cancelling import unbroken
+from app.engine.errors import LogAway, LogFailed, TopicMismatch
 from app.engine.kafka.options import KafkaOptions
 from app.engine.log import TopicState
 from app.engine.records import Headers, Record, Send
@@ -24,6 +25,24 @@ REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - librdk
 """Causes that waiting does not mend."""
 TELLING = (*REFUSED, KafkaError._RESOLVE, KafkaError._TRANSPORT)  # noqa: SLF001
 """Causes that tell more than others, the most telling first."""
+
+AWAY = {
+    KafkaError._ALL_BROKERS_DOWN,  # noqa: SLF001
+    KafkaError._TRANSPORT,  # noqa: SLF001
+    KafkaError._RESOLVE,  # noqa: SLF001
+    KafkaError._TIMED_OUT,  # noqa: SLF001
+    KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
+    KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.UNSTABLE_OFFSET_COMMIT,
+}
+"""No broker answers, or it is just coming up: the client goes on trying, and so may whoever has asked."""
 
 LARGEST = 8 * 1024 * 1024
 """Bytes of a message, at most. By default NATS lets 1,048,576 through, and librdkafka only 1,000,000."""
@@ -134,8 +153,8 @@ class Cluster:
         return found
 
     async def call(self, work: Callable[..., T], *arguments: Any) -> T:
-        """A call that blocks, on a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments)
+        """A call that blocks, on a thread. Whoever is cancelled waits for its end: nobody else may call meanwhile."""
+        return await unbroken(asyncio.get_running_loop().run_in_executor(self.threads, work, *arguments))
 
     @property
     def admin(self) -> AdminClient:
@@ -289,6 +308,17 @@ def served(work: Callable[[], object]) -> None:
         if isinstance(error.__cause__, KafkaException):
             raise error.__cause__ from None
         raise
+
+
+def failed(what: str, error: KafkaException) -> LogFailed:
+    """The exception as the engine's own."""
+    reason = why(error)
+    return (LogAway if passing(reason) else LogFailed)(f"Kafka: {what}: {reason.str()}")
+
+
+def passing(error: KafkaError) -> bool:
+    """Whether it may be over when Kafka is asked again."""
+    return not error.fatal() and (error.retriable() or error.code() in AWAY)
 
 
 def why(error: KafkaException) -> KafkaError:

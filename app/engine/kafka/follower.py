@@ -1,13 +1,11 @@
 """Reads on in changelogs on Kafka, for who stands by. What it reads is committed."""
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import LogFailed
-from app.engine.kafka.cluster import Cluster
+from app.engine.kafka.cluster import Cluster, passing
 from app.engine.reader import Changes
-
-AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}  # noqa: SLF001 - librdkafka's own names
 
 
 class KafkaFollower:
@@ -42,7 +40,7 @@ class KafkaFollower:
                 rows, _ = found.get(place, ([], 0))
                 rows.append((message.key() or b"", message.value()))
                 found[place] = rows, (message.offset() or 0) + 1
-            elif not error.retriable() and error.code() not in AWAY:
+            elif not passing(error):
                 raise LogFailed(f"Kafka: a changelog can't be followed: {error.str()}")
         return found
 

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import REQUEST, Cluster, why
+from app.engine.kafka.cluster import REQUEST, Cluster, failed, passing
 from app.engine.kafka.follower import KafkaFollower
 from app.engine.kafka.lease import BRIEF, LEASE
 from app.engine.kafka.options import KafkaOptions
@@ -101,15 +101,15 @@ class KafkaLog:
             writer = Transactions(self.cluster, f"{self._application}.{self.cluster.options.worker}")
             writer.open()
             self._writer = writer
-        self._writer.stage(sends)
+        writer, self._writer = self._writer, None  # if it fails, the next commit begins anew
+        writer.stage(sends)
         try:
-            self._writer.commit((), None)
+            writer.commit((), None)
         except CommitAborted as error:
-            self._writer.abort()
+            with contextlib.suppress(LogFailed):
+                writer.abort()
             raise LogFailed(f"Kafka: {error}") from error
-        finally:
-            if self._writer.under_way:
-                self._writer = None  # the next commit begins anew
+        self._writer = writer
 
     async def synced(self, commit: int | None = None) -> None:
         """A committed transaction is as durable as the cluster is."""
@@ -136,7 +136,7 @@ class KafkaLog:
         try:
             low, high = self._scanner().get_watermark_offsets(place, timeout=REQUEST)
         except KafkaException as error:
-            raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {why(error).str()}") from error
+            raise failed(f"{topic}-{partition} can't be read", error) from error
         return low, high
 
     def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
@@ -193,7 +193,7 @@ class KafkaLog:
                         messages.append(message)
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
                         reached = (message.offset() or 0) >= end
-                    elif not error.retriable():
+                    elif not passing(error):
                         raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {error.str()}")
                 yield messages
                 if reached:

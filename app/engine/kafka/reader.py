@@ -2,25 +2,24 @@
 
 It decides when partitions are ours. One transaction holds outputs, changelog records and offsets; the offsets are sent
 with the group's metadata, so that a worker which lost its partitions can't commit any more (KIP-447). With each offset
-goes the name of its writer, which is another one for every start of a process: whoever takes a partition over from a
-worker that did not give it back ends that worker's unfinished transaction at once, instead of waiting for its timeout,
-and never the one of its successor.
+goes the name of its writer, which is another one for every start of a process, and the transaction's number. By the
+name, whoever takes a partition over from a worker that did not give it back ends its unfinished transaction at
+once, instead of waiting for its timeout. By the number, a worker without an answer to its commit sees if it was made.
 """
 
 import asyncio
 import contextlib
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
-from app.engine.cancelling import unbroken
-from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import Cluster, why
+from app.engine.errors import CommitAborted, CommitUnknown, LogAway, LogFailed
+from app.engine.kafka.cluster import Cluster, failed, passing
 from app.engine.kafka.owners import GroupOwners, client_id
 from app.engine.kafka.transactions import Transactions
 from app.engine.reader import Owner
@@ -32,8 +31,13 @@ LOOKS = 0.5
 SESSION_MS = 6_000
 """A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
 
-AWAY = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT}  # noqa: SLF001 - librdkafka's own names
-"""No broker answers: the client goes on trying. Who has something to commit ends when that takes too long."""
+NUMBER = "#"
+"""Stands between a writer's name and the number of its transaction in the metadata of an offset."""
+
+AGAIN = 0.5
+"""Seconds to the next try while no broker answers."""
+
+Asked = TypeVar("Asked")
 
 logger = structlog.get_logger("a4co.engine.kafka")
 
@@ -58,6 +62,7 @@ class KafkaReader:
         self._writer: Transactions | None = None
         self._ours: set[int] = set()
         self._waiting: list[Place] = []
+        self._commits = 0
         self._membership: object | None = None
         self._polling: asyncio.Future[list[Record]] | None = None
         self._stopping = False
@@ -70,6 +75,9 @@ class KafkaReader:
         """Whether the group has told of something that is ours; of nothing it doesn't."""
         self._gone: set[int] = set()
         self._rewinding = False
+        self._astray: dict[TopicPartition, int] = {}
+        self.ending = False
+        """Set before `stop`: Kafka that does not answer is not waited for any more."""
         self._failure: Exception | None = None
         self._owners: GroupOwners | None = None
 
@@ -91,7 +99,8 @@ class KafkaReader:
             settings |= {"partition.assignment.strategy": "range", "session.timeout.ms": SESSION_MS}
             settings |= {"heartbeat.interval.ms": 1_000}
         self._consumer = Consumer(self._cluster.consumer(**settings))
-        await self._cluster.call(self._begin_writing)
+        self._writer = writer = Transactions(self._cluster, f"{self._name}.{uuid.uuid4().hex[:12]}")
+        await self._patiently("transactions", lambda: self._cluster.call(writer.open))
         self._consumer.subscribe(
             [self._cluster.outer(topic) for topic in self._topics],
             on_assign=self._on_assign,
@@ -101,10 +110,23 @@ class KafkaReader:
         if self._owners is not None:
             self._owners.start()
 
-    def _begin_writing(self) -> None:
-        writer = Transactions(self._cluster, f"{self._name}.{uuid.uuid4().hex[:12]}")
-        writer.open()
-        self._writer = writer
+    async def _patiently(self, what: str, ask: Callable[[], Awaitable[Asked]]) -> Asked:
+        """The answer, asked for until Kafka gives it. `what` it is for says the log."""
+        waited = False
+        while True:
+            try:
+                answer = await ask()
+            except LogAway as error:
+                if self.ending:
+                    raise
+                if not waited:
+                    logger.warning("waiting for Kafka", work=what, group=self._group, cause=str(error))
+                waited = True
+                await asyncio.sleep(AGAIN)
+            else:
+                if waited:
+                    logger.info("Kafka answers again", work=what, group=self._group)
+                return answer
 
     def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
@@ -128,11 +150,11 @@ class KafkaReader:
             self._giving[partition] = asyncio.get_running_loop().create_task(self._give(partition))
 
     async def _give(self, partition: int) -> None:
-        assert self._owner is not None
+        owner, place = self._owner, f"partition {partition}"
+        assert owner is not None
         try:
-            # To its end: later on, it would end the transaction of whoever has the partition then.
-            committed = await unbroken(self._cluster.call(self._take_over, partition))
-            await self._owner.given([partition])
+            committed = await self._patiently(place, lambda: self._cluster.call(self._take_over, partition))
+            await self._patiently(place, lambda: owner.given([partition]))
             self._committed |= committed
             self._ours.add(partition)
             self._waiting += [Place(self._cluster.outer(topic), partition) for topic in self._topics]
@@ -146,24 +168,30 @@ class KafkaReader:
     def _take_over(self, partition: int) -> dict[TopicPartition, int]:
         """End the transaction of whoever had the partition and did not give it back; then what is committed is sure.
 
+        Never to be broken off: later on, it would end the transaction of whoever has the partition then.
+        """
+        places = [TopicPartition(topic, partition) for topic in self._topics]
+        # Without waiting for transactions that are not decided, which are those that are to be ended.
+        former = {writer_of(place) for place in self._stands(places, "read_uncommitted") if place.metadata}
+        for name in former - {self._writer.name if self._writer else ""}:
+            logger.info("ending the transaction of a worker that is gone", worker=name)
+            Transactions(self._cluster, name).open()
+        committed = self._stands(places)
+        return {TopicPartition(self._inner(place.topic), partition): max(0, place.offset) for place in committed}
+
+    def _stands(self, places: Sequence[TopicPartition], isolation: str = "read_committed") -> list[Place]:
+        """What the group has committed, with the metadata. Raises LogFailed.
+
         Asked by a consumer that is no member: the polling thread goes on with the partitions that stay.
         """
-        places = [Place(self._cluster.outer(topic), partition) for topic in self._topics]
-        group = {"group.id": self._cluster.outer(self._group)}
+        group = {"group.id": self._cluster.outer(self._group), "isolation.level": isolation}
+        asking = Consumer(self._cluster.consumer(**group))
         try:
-            # Without waiting for transactions that are not decided, which are those that are to be ended.
-            asking = Consumer(self._cluster.consumer(**group, **{"isolation.level": "read_uncommitted"}))
-            former = {place.metadata for place in self._cluster.committed(asking, places) if place.metadata}
-            asking.close()
-            for name in former - {self._writer.name if self._writer else ""}:
-                logger.info("ending the transaction of a worker that is gone", worker=name)
-                Transactions(self._cluster, name).open()
-            asking = Consumer(self._cluster.consumer(**group))
-            committed = self._cluster.committed(asking, places)
-            asking.close()
+            return self._cluster.committed(asking, [Place(self._cluster.outer(t), p) for t, p in places])
         except KafkaException as error:
-            raise LogFailed(f"Kafka: {self._group}, partition {partition}: {why(error).str()}") from error
-        return {TopicPartition(self._inner(place.topic), partition): max(0, place.offset) for place in committed}
+            raise failed(f"{self._group} does not tell where it stands", error) from error
+        finally:
+            asking.close()
 
     def _on_revoke(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread, which waits until the owner has finished."""
@@ -190,6 +218,8 @@ class KafkaReader:
         self._membership = self._consumer.consumer_group_metadata()
         try:
             asyncio.run_coroutine_threadsafe(self._taken(partitions, lost=lost), self._loop).result()
+        except Exception as error:  # noqa: BLE001 - `take` raises it; here it would leave the partitions assigned
+            self._failure = error
         finally:
             self._membership = None
 
@@ -201,19 +231,28 @@ class KafkaReader:
                 task.cancel()
         await asyncio.gather(*waiting, return_exceptions=True)
         leaving = partitions & self._ours
-        if leaving:
-            await self._owner.taken(leaving, lost=lost)
-        self._ours -= partitions
-        self._gone |= partitions
-        places = [place for place in self._committed if place.partition in partitions]
-        if leaving and not lost:
-            try:
-                await self._cluster.call(self._commit, {place: self._committed[place] for place in places}, "")
-            except CommitAborted:
-                await self.rollback()
-        for place in places:
-            self._committed.pop(place, None)
-            self._reached.pop(place, None)
+        places = {place: at for place, at in self._committed.items() if place.partition in partitions}
+        try:
+            if leaving:
+                await self._owner.taken(leaving, lost=lost)
+                places = {place: self._committed[place] for place in places}
+                if self._commits and not lost:
+                    await self._give_offsets_back(places)
+        finally:  # also when it failed: the owner is not told twice
+            self._ours -= partitions
+            self._gone |= partitions
+            for place in places:
+                self._committed.pop(place, None)
+                self._reached.pop(place, None)
+
+    async def _give_offsets_back(self, offsets: dict[TopicPartition, int]) -> None:
+        """Without a writer's name: there is nothing of ours to be ended."""
+        try:
+            await self._cluster.call(self._commit, offsets, "")
+        except CommitAborted:
+            await self.rollback()
+        except CommitUnknown as error:
+            await self._begin_anew(str(error))
 
     def _inner(self, topic: str) -> str:
         return topic[len(self._cluster.options.prefix) :]
@@ -237,8 +276,7 @@ class KafkaReader:
         if self._waiting:  # here, for a call from another thread would wait for a rebalance that waits for that thread
             waiting, self._waiting = self._waiting, []
             self._consumer.resume([place for place in waiting if place.partition in self._ours])
-        if self._rewinding:
-            self._rewind()
+        self._rewind()
         self._gone.clear()
         self._look()
         first = self._consumer.poll(max(wait, 0.001))
@@ -252,11 +290,15 @@ class KafkaReader:
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
                 place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
                 self._reached[place] = message.offset() or 0
-            elif error.fatal() or not (error.retriable() or error.code() in AWAY):
+            elif not passing(error):
                 raise LogFailed(f"Kafka: {error.str()}")
+        if self._failure is not None:  # what was under way is torn: nothing may be added to it
+            raise self._failure
         if self._rewinding:  # partitions were lost meanwhile, and the others' records are taken again
             return []
-        return [record for record in records if record.partition not in self._gone] if self._gone else records
+        if not self._gone and not self._astray:
+            return records
+        return [record for record in records if record.partition not in self._gone and record[:2] not in self._astray]
 
     # ---- committing ------------------------------------------------------------------------------------
 
@@ -280,7 +322,12 @@ class KafkaReader:
         # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
         sent = dict(offsets) or {place: at for place, at in self._committed.items() if place.partition in self._ours}
         assert self._writer is not None
-        await self._cluster.call(self._commit, sent, self._writer.name)
+        self._commits += 1
+        metadata = f"{self._writer.name}{NUMBER}{self._commits}"
+        try:
+            await self._cluster.call(self._commit, sent, metadata)
+        except CommitUnknown as error:
+            await self._decide(sent, metadata, error)
         self._committed.update(offsets)
         ends, self._ends = self._ends, {}
         return ends
@@ -293,27 +340,54 @@ class KafkaReader:
         membership = (self._membership or self._consumer.consumer_group_metadata()) if places else None
         self._writer.commit(places, membership)
 
+    async def _decide(self, sent: Mapping[TopicPartition, int], metadata: str, error: CommitUnknown) -> None:
+        """Return if the commit was made, which new producers decide. Raises CommitAborted if it was not.
+
+        If others have all of its partitions by now, there is no telling, and nobody here who would need to know.
+        """
+        await self._begin_anew(str(error))
+        stands = await self._patiently("commit", lambda: self._cluster.call(self._stands, list(sent)))
+        if not any(place.metadata == metadata for place in stands):
+            raise CommitAborted(f"it was not committed: {error}") from error
+        logger.info("it was committed", group=self._group)
+
+    async def _begin_anew(self, cause: str) -> None:
+        """End with new producers what the old ones left. Raises LogFailed when there is no time for it."""
+        writer = self._writer
+        assert writer is not None
+        if self.ending:
+            raise LogAway(cause)
+        logger.warning("beginning anew with other producers", group=self._group, cause=cause)
+        await self._patiently("transactions", lambda: self._cluster.call(writer.open))
+
     async def rollback(self) -> None:
-        """Abort, and go back to what is committed."""
-        await self._cluster.call(self._abort)
+        """Abort, and go back to what is committed. Waits for Kafka if it has to."""
+        assert self._writer is not None
+        try:
+            await self._cluster.call(self._writer.abort)
+        except LogFailed as error:  # another worker has ended it, or the broker, or no broker answers
+            await self._begin_anew(str(error))
         self._ends = {}
         self._rewinding = True  # by the polling thread, for which another thread would wait
 
-    def _abort(self) -> None:
-        assert self._writer is not None
-        try:
-            self._writer.abort()
-        except LogFailed as error:  # another worker has ended it, or the broker: its time was over
-            logger.warning("beginning anew with another transactional id", cause=str(error))
-            self._begin_writing()
-
     def _rewind(self) -> None:
+        """On the polling thread: go back to what is committed.
+
+        Of a partition for which that fails no record is taken until it succeeds: what was taken before would be missed.
+        """
         assert self._consumer is not None
-        self._rewinding = False
-        for (topic, partition), offset in list(self._committed.items()):  # others become ours meanwhile
-            if partition in self._ours:
-                with contextlib.suppress(KafkaException):  # it is being taken away
-                    self._consumer.seek(Place(self._cluster.outer(topic), partition, offset or OFFSET_BEGINNING))
+        if self._rewinding:
+            self._rewinding = False
+            self._astray = dict(self._committed)
+        for place, offset in list(self._astray.items()):
+            if place.partition in self._ours:
+                at = Place(self._cluster.outer(place.topic), place.partition, offset or OFFSET_BEGINNING)
+                try:
+                    self._consumer.seek(at)
+                except KafkaException as error:
+                    logger.warning("can't go back yet", place=f"{place.topic}-{place.partition}", cause=str(error))
+                    continue
+            del self._astray[place]
 
     def lag(self) -> int:
         """Records that are there and not yet committed, as the last look had it (every half second).
@@ -343,17 +417,22 @@ class KafkaReader:
         consumer = self._consumer
         if consumer is None or self._stopping:
             return
+        self.ending = True
         if self._polling is not None:
             await asyncio.wait([self._polling])
-        with contextlib.suppress(LogFailed):
-            # What may be committed must not be committed again.
-            undecided = self._writer is not None and self._writer.undecided
-            await self._taken(self._ours | self._giving.keys(), lost=undecided)
-        if self._writer is not None and self._writer.under_way:
+        with contextlib.suppress(LogFailed, CommitAborted):
+            await self._taken(self._ours | self._giving.keys(), lost=False)
+        if self._writer is not None:
             with contextlib.suppress(LogFailed):
-                await self.rollback()
+                await self._cluster.call(self._writer.abort)
         self._stopping = True
         if self._owners is not None:
             await self._owners.stop()
         await self._cluster.call(consumer.close)
         self._consumer = None
+
+
+def writer_of(place: Place) -> str:
+    """The name of the writer that has committed the place."""
+    name, _, number = (place.metadata or "").rpartition(NUMBER)
+    return name or number

@@ -5,21 +5,26 @@ transaction until that is done (measured: 7.0 ms a transaction by one producer, 
 CPU 5.3 ms and 3.6 ms).
 """
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Place
 
-from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import Cluster, served, why
+from app.engine.errors import CommitAborted, CommitUnknown, LogFailed
+from app.engine.kafka.cluster import Cluster, failed, served, why
 from app.engine.records import Send
 
-COMMIT = 30.0
-"""Seconds for one commit."""
+COMMIT = 15.0
+"""Seconds for one commit with all that belongs to it. The broker itself gives a transaction up after as many."""
 
-FATAL = KafkaError._FATAL  # noqa: SLF001
-"""The producer had failed for good before: it does nothing any more."""
+ABORT = 5.0
+"""Seconds for the end of a transaction that is given up. Kafka that comes back may leave a producer without an answer
+for ever; new ones are there within a second."""
+
+OPEN = 10.0
+"""Seconds for new producers."""
 
 TURNS = 2
 
@@ -29,22 +34,27 @@ class Transactions:
 
     def __init__(self, cluster: Cluster, name: str) -> None:
         self.name = name
-        self.undecided = False
-        """Whether the last commit may have been made, which is not known: nothing is committed any more."""
         self._cluster = cluster
         self._producers: list[Producer] = []
         self._under_way = False
         self._failure: KafkaException | None = None
 
     def open(self) -> None:
-        """End whatever an earlier writer of this name has left. Blocks; raises LogFailed."""
+        """Begin, or begin anew: end whatever an earlier writer of this name, or this one, has left. Blocks.
+
+        A commit whose end was not known is decided when this returns.
+
+        Raises:
+            LogFailed: there are no producers. LogAway: because no broker answers.
+        """
+        self._producers, self._failure, self._under_way = [], None, False
         producers = [Producer(self._cluster.producer(f"{self.name}.{turn}")) for turn in range(TURNS)]
         try:
             with ThreadPoolExecutor(TURNS) as threads:
                 list(threads.map(begin, producers))
-            self._producers = producers
         except KafkaException as error:
-            raise LogFailed(f"Kafka: no transactions for {self.name}: {why(error).str()}") from error
+            raise failed(f"no transactions for {self.name}", error) from error
+        self._producers = producers
 
     @property
     def under_way(self) -> bool:
@@ -64,49 +74,59 @@ class Transactions:
             self._failure = error
 
     def _begin(self) -> None:
+        if not self._producers:
+            raise KafkaException(KafkaError(KafkaError._STATE, f"{self.name} is to be opened again"))  # noqa: SLF001
         if not self._under_way:
             self._producers[0].begin_transaction()
             self._under_way = True
 
     def commit(self, places: Sequence[Place], membership: object) -> None:
-        """Commit what was staged, with the offsets of the group whose metadata `membership` is. Blocks.
+        """Commit what was staged, with the offsets of the group whose metadata `membership` is. Blocks, up to COMMIT.
 
         Raises:
             CommitAborted: it was not committed; after `abort` it can be done again.
-            LogFailed: whether it was committed is not known.
+            CommitUnknown: whether it was committed is not known; after `open` it is decided.
         """
-        producer, decided = self._producers[0], False
+        deadline = time.monotonic() + COMMIT
+
+        def left() -> float:
+            return max(0.1, deadline - time.monotonic())
+
         try:
             if self._failure is not None:
                 raise self._failure
             self._begin()
+            producer = self._producers[0]
             if places:
-                producer.send_offsets_to_transaction(list(places), membership, COMMIT)
-            served(lambda: producer.flush(COMMIT))  # with the delivery reports
-            decided = True
-            until_done(lambda: producer.commit_transaction(COMMIT))
+                producer.send_offsets_to_transaction(list(places), membership, left())
+            served(lambda: producer.flush(left()))  # with the delivery reports
         except KafkaException as error:
-            reason = why(error)
-            if reason.txn_requires_abort() or (not decided and (reason.fatal() or reason.code() == FATAL)):
-                raise CommitAborted(reason.str()) from error
-            self.undecided = True
-            raise LogFailed(f"Kafka: the transaction of {self.name} failed: {reason.str()}") from error
+            raise CommitAborted(why(error).str()) from error
+        try:
+            until_done(lambda: producer.commit_transaction(left()), deadline)
+        except KafkaException as error:
+            self._producers = []  # what these still do is not to be known
+            raise CommitUnknown(f"Kafka: the transaction of {self.name} failed: {why(error).str()}") from error
         self._under_way = False
         self._producers.append(self._producers.pop(0))
 
     def abort(self) -> None:
-        """Forget what was staged. Blocks.
+        """Forget what was staged. Blocks, up to ABORT.
 
         Raises:
-            LogFailed: another writer of this name, or the broker, has ended it: this one writes nothing any more.
+            LogFailed: another writer of this name, or the broker, has ended it, or does not answer: this one writes
+                nothing any more before it is opened again.
         """
         if not self.under_way:
             return
         self._failure = None
+        if not self._producers:
+            self._under_way = False
+            raise LogFailed(f"Kafka: {self.name} is to be opened again")
         try:
-            self._producers[0].abort_transaction(COMMIT)
+            self._producers[0].abort_transaction(ABORT)
         except KafkaException as error:
-            raise LogFailed(f"Kafka: the transaction of {self.name} was ended: {why(error).str()}") from error
+            raise failed(f"the transaction of {self.name} was ended", error) from error
         finally:
             self._under_way = False
 
@@ -116,17 +136,17 @@ def begin(producer: Producer) -> None:
     after half a second; when it was asked twice, it does (measured: 0.51 s, and 0.07 s).
     """
     for _ in range(2):
-        producer.list_topics(timeout=COMMIT)
-    producer.init_transactions(COMMIT)
+        producer.list_topics(timeout=OPEN)
+    producer.init_transactions(OPEN)
 
 
-def until_done(work: Callable[[], object]) -> None:
-    """Do it again for as long as Kafka says that it may be done again."""
-    for attempt in range(5):
+def until_done(work: Callable[[], object], deadline: float) -> None:
+    """Do it again for as long as Kafka says that it may be done again, and there is time."""
+    while True:
         try:
             work()
         except KafkaException as error:
-            if attempt == 4 or not why(error).retriable():
+            if not why(error).retriable() or time.monotonic() >= deadline:
                 raise
         else:
             return
