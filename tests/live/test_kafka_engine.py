@@ -348,7 +348,7 @@ async def test_no_broker_is_one_clear_line(prefix: str, tmp_path: Path) -> None:
 
 async def test_a_log_that_does_not_answer_says_so_each_time(prefix: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.engine.kafka.log.REQUEST", 0.3)
-    monkeypatch.setattr("app.engine.kafka.transactions.COMMIT", 0.3)
+    monkeypatch.setattr("app.engine.kafka.transactions.OPEN", 0.3)
     log = KafkaLog(KafkaOptions("127.0.0.1:1", "one", prefix), "test")
     for _ in range(2):
         with pytest.raises(LogFailed, match=r"no transactions for test\.one"):
