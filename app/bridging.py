@@ -16,7 +16,8 @@ from bridge import backlog
 from bridge.bridge_log import BridgeLog
 from bridge.counters import BridgeCounters
 from bridge.leased import LeasedBridge
-from bridge.routes import ROUTES
+from bridge.routes import Routes
+from bridge.routes_file import load_routes
 from bridge.service import Bridge
 
 APP_ID = "a4co"
@@ -28,22 +29,28 @@ Failed = Callable[[Exception], None]
 def make_bridge(
     settings: Settings, log: EmbeddedLog | KafkaLog, metrics: Metrics, on_failure: Failed, *, here: bool = True
 ) -> Bridge | LeasedBridge:
-    """The bridge as one process sees it; `here`: whether this process may be the one that runs it."""
-    make = functools.partial(_bridge, settings, metrics)
+    """The bridge as one process sees it; `here`: whether this process may be the one that runs it.
+
+    Raises:
+        RoutesError: ROUTES_FILE can't be used.
+    """
+    make = functools.partial(_bridge, settings, load_routes(settings.routes_file), metrics)
     if isinstance(log, KafkaLog):
         return LeasedBridge(log, APP_ID, make if here else None, on_failure)
     return make(log, on_failure)
 
 
-def _bridge(settings: Settings, metrics: Metrics, log: BridgeLog, on_failure: Failed) -> Bridge:
+def _bridge(settings: Settings, routes: Routes, metrics: Metrics, log: BridgeLog, on_failure: Failed) -> Bridge:
     return Bridge(
         log,
         settings.nats_servers,
         stream=settings.nats_stream,
         name=settings.service_name,
         options=settings.nats,
+        routes=routes,
+        history=settings.nats_history,
         counters=BridgeCounters(
-            on_event=functools.partial(_bridged, metrics),
+            on_event=functools.partial(_bridged, metrics, routes),
             on_dead_letter=metrics.dead_lettered,
             on_gap=metrics.bridge_gap,
         ),
@@ -51,16 +58,15 @@ def _bridge(settings: Settings, metrics: Metrics, log: BridgeLog, on_failure: Fa
     )
 
 
-def _bridged(metrics: Metrics, subject: str, outcome: str, seconds: float) -> None:
-    del seconds
+def _bridged(metrics: Metrics, routes: Routes, subject: str, outcome: str, number: int) -> None:
     match outcome:
         case "published":
-            metrics.published(subject)
-            metrics.bridge_published()
+            metrics.published(subject, n=number)
+            metrics.bridge_published(number)
         case "mirrored":
-            metrics.mirrored(ROUTES[subject].topic)
-        case "dead-letter" | "rejected":
-            metrics.failed(subject)
+            metrics.mirrored(routes[subject].topic, number)
+        case "dead-lettered" | "rejected":
+            metrics.failed(subject, n=number)
         case _:
             pass
 
@@ -101,7 +107,8 @@ class BridgeProcess:
         self._on_failure = self._log.on_failure = on_failure
         self._log.on_commit = self.metrics.committed
         await self._log.connect()
-        await self._log.prepare({topic.name: topic.compacted for topic in topics.ALL}, self._settings.partitions)
+        every = (*topics.ALL, *load_routes(self._settings.routes_file).more_topics())
+        await self._log.prepare({topic.name: topic.compacted for topic in every}, self._settings.partitions)
         watch_bridge(self.metrics, self._bridge)
         await self._bridge.start()
         self._telling = asyncio.create_task(backlog.tell(self._bridge.status), name="backlog")

@@ -17,6 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from app.settings import Settings
+    from bridge.routes import Routes
 
 WORKER_ANSWERS = 30.0  # seconds that the running worker has for an answer
 
@@ -43,6 +44,7 @@ def worker(*, without_bridge: bool) -> None:
     if without_bridge:
         os.environ["BRIDGE"] = "apart"
     settings = _settings()
+    _routes(settings)
     from app import logs
     from app.main import run_worker
 
@@ -57,6 +59,7 @@ def bridge() -> None:
     Of several, inside workers or alone, one crosses messages, and the others stand by. Ctrl-C stops it.
     """
     settings = _settings()
+    _routes(settings)
     from app import logs
     from app.main import run_bridge
 
@@ -89,9 +92,10 @@ def show(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({row.name: {"value": row.value, "source": row.source} for row in rows}, indent=2))
         return
-    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-    for row in rows:
-        click.echo(f"{row.name:<{widths[0]}}  {row.value:<{widths[1]}}  {row.source}")
+    from app.columns import aligned
+
+    for line in aligned(rows):
+        click.echo(line)
 
 
 @main.group(invoke_without_command=True)
@@ -99,10 +103,15 @@ def show(*, as_json: bool) -> None:
 def routes(context: click.Context) -> None:
     """List the routes from NATS subjects to topics, or test one."""
     if context.invoked_subcommand is None:
-        from bridge.routes import ROUTES
+        from app.columns import aligned
 
-        for route in ROUTES.values():
-            click.echo(f"{route.subject:<32}{route.topic:<15}{route.direction:<6}{route.dialects.upper()}")
+        rows = [("subject", "topic", "key", "dialect", "direction", "")]
+        for route in _routes(_settings()):
+            dialect = route.dialects.upper() or "any"
+            off = "" if route.on else "off"
+            rows.append((route.subject, route.topic, route.key, dialect, route.direction, off))
+        for line in aligned(rows):
+            click.echo(line)
 
 
 @routes.command(short_help="Tell what the bridge does with a message.")
@@ -112,7 +121,7 @@ def test(subject: str, file: click.utils.LazyFile | None) -> None:
     """Tell what the bridge does with a message on SUBJECT; FILE (- for stdin) holds its payload."""
     from bridge.routes import explain
 
-    for line in explain(subject, file.read() if file else None):
+    for line in explain(subject, file.read() if file else None, _routes(_settings())):
         click.echo(line)
 
 
@@ -190,6 +199,15 @@ def _settings() -> Settings:
         return load()
     except SettingsError as error:
         raise SettingError(str(error)) from None
+
+
+def _routes(settings: Settings) -> Routes:
+    from bridge.routes_file import RoutesError, load_routes
+
+    try:
+        return load_routes(settings.routes_file)
+    except RoutesError as error:
+        raise SettingError(f"ROUTES_FILE: {error}") from None
 
 
 def _post(settings: Settings, path: str, body: bytes) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """The commands that look at the log: which topics there are, and whether the tables are what their changelogs say."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import click
 
 from app import topics as declared
+from app.columns import aligned
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError
 from app.engine.kafka.lease import LEASE
@@ -17,6 +18,7 @@ from app.engine.tables import TableSpec
 from app.engine.verify import Verdict
 from app.engine.verify import verify as compare
 from app.settings import Settings
+from bridge.routes_file import load_routes
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -60,7 +62,7 @@ async def topics(settings: Settings, *, create: bool) -> bool:
     for name, how in wanted.items():
         state = there.get(name)
         lines.append((name, *(_shown(state, how, settings) if state else ("-",) * 5), wrong[name] or "ok"))
-    for line in _aligned(lines):
+    for line in aligned(lines):
         click.echo(line)
     if any(problem == MISSING for problem in wrong.values()):
         click.echo("a topic is missing: `a4co topics --create` or the next start of a worker makes it", err=True)
@@ -68,9 +70,9 @@ async def topics(settings: Settings, *, create: bool) -> bool:
 
 
 def _wanted(settings: Settings) -> dict[str, Wanted]:
-
+    every = (*declared.ALL, *load_routes(settings.routes_file).more_topics())
     single = {NOTES: True, LEASE: False} if settings.kafka else {}
-    compacted = {topic.name: topic.compacted for topic in declared.ALL} | {spec.changelog: True for spec in TABLES}
+    compacted = {topic.name: topic.compacted for topic in every} | {spec.changelog: True for spec in TABLES}
     copies = settings.topic_replication if settings.kafka else 1
     kept = {declared.DEAD_LETTERS.name} | {name for name in compacted if compacted[name]}
     return {
@@ -99,12 +101,6 @@ def _shown(state: TopicState, wanted: Wanted, settings: Settings) -> tuple[str, 
     kept = state.retention if settings.kafka or wanted.kept else settings.log_retention
     duration = "for ever" if kept is None else f"{kept / 86400:g} d"
     return str(state.partitions), state.policy, str(state.copies), duration, f"{state.records:,}"
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 async def _there(settings: Settings) -> Mapping[str, TopicState]:

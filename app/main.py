@@ -45,6 +45,7 @@ from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge import backlog
 from bridge.dead_letters import dead_letter
+from bridge.routes_file import load_routes
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -85,7 +86,7 @@ class Marketplace:
         policy = settings.policy()
         return Application(
             name=APP_ID,
-            topics=topics.ALL,
+            topics=(*topics.ALL, *load_routes(settings.routes_file).more_topics()),
             reducers=(advance_order_sagas(policy), apply_stock_commands(policy), keep_dead_letters()),
             effects=[send_mails(mailer)] if mailer else [],
             partitions=settings.partitions,

@@ -5,7 +5,7 @@ The names are those that the marketplace has, or `nats` clients have.
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import unquote, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
@@ -78,6 +78,11 @@ class NatsSettings(BaseSettings):
     )
     nats_cluster_name: Word = Field("a4co-marketplace", description="the NATS cluster's name, told in /health")
     nats_stream: Word = Field("A4CO_EVENTS", description="the JetStream stream that keeps the marketplace's subjects")
+    nats_history: Annotated[Literal["auto", "take", "skip"], Allowed("auto, take or skip")] = Field(
+        "auto",
+        description="messages from before a stream was first met: taken, left out, or (auto) of our own stream taken",
+    )
+    routes_file: Path | None = Field(None, description="a TOML file that changes the routes: see docs/routes.md")
     nats_user: str = Field("", description="user name for NATS")
     nats_password_file: SecretFile = Field(None, description="a file that holds NATS_PASSWORD, instead of it")
     nats_password: str = Field(

@@ -15,6 +15,7 @@ import nats.errors
 from nats.aio.client import Client
 
 from bridge.connection import BridgeError
+from bridge.routes import covers, overlap
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -31,6 +32,10 @@ API_TIMEOUT = 5.0
 
 class StreamConflict(BridgeError):
     """The stream can't be had as the bridge needs it. The text says what is in the way and what to do."""
+
+
+class NoJetStream(BridgeError):
+    """Nothing keeps messages here: what nobody hears is gone."""
 
 
 class ApiError(BridgeError):
@@ -51,28 +56,22 @@ class StreamState:
     first_seq: int
     last_seq: int
     subjects: frozenset[str]
+    retention: str = "limits"
+    max_age: float = 0.0
+    """Seconds; 0: for ever."""
 
     def holds(self, subject: str) -> bool:
         """Whether the stream keeps what is published on the subject."""
-        return subject in self.subjects or any(_covers(pattern, subject) for pattern in self.wildcards)
+        return subject in self.subjects or any(covers(pattern, subject) for pattern in self.wildcards)
+
+    def overlaps(self, subject: str) -> bool:
+        """Whether it keeps some of what a subject or a pattern stands for."""
+        return subject in self.subjects or any(overlap(pattern, subject) for pattern in self.subjects)
 
     @cached_property
     def wildcards(self) -> list[str]:
         """The subjects with `*` or `>`."""
         return [subject for subject in self.subjects if "*" in subject or ">" in subject]
-
-
-def _covers(pattern: str, subject: str) -> bool:
-    """Whether a subject with wildcards (`*` one token, `>` all that follow) covers a subject without."""
-    if "*" not in pattern and ">" not in pattern:
-        return pattern == subject
-    wanted, given = pattern.split("."), subject.split(".")
-    for position, part in enumerate(wanted):
-        if part == ">":
-            return len(given) > position
-        if position >= len(given) or part not in ("*", given[position]):
-            return False
-    return len(wanted) == len(given)
 
 
 async def api(client: Client, subject: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -97,15 +96,15 @@ async def ensure_stream(client: Client, name: str, subjects: Iterable[str], max_
     """Make the stream, or add the subjects that it lacks. Everything else of an existing stream stays as it is.
 
     Raises:
-        StreamConflict: another stream holds one of the subjects, or the stream deletes what others have read.
+        StreamConflict: the stream deletes what others have read, or another one got one of the subjects meanwhile.
     """
-    wanted = {*subjects, BARRIER}
+    wanted = _widest({*subjects, BARRIER})
     try:
         config = (await api(client, f"STREAM.INFO.{name}"))["config"]
     except ApiError as error:
         if error.err_code != STREAM_NOT_FOUND:
             raise
-        await _write(client, "CREATE", _new_stream(name, wanted, max_age), wanted)
+        await _write(client, "CREATE", _new_stream(name, wanted, max_age))
         logger.info("NATS: stream %s made for %d subjects, kept %.3g days", name, len(wanted), max_age / DAY)
         return await stream_state(client, name)
     if config.get("retention", "limits") != "limits":
@@ -114,16 +113,23 @@ async def ensure_stream(client: Client, name: str, subjects: Iterable[str], max_
             "set NATS_STREAM to another name, or make that stream with limits retention"
         )
     present = config.get("subjects") or []
-    missing = {subject for subject in wanted if not any(_covers(pattern, subject) for pattern in present)}
+    missing = {subject for subject in wanted if not any(covers(pattern, subject) for pattern in present)}
     if missing:
-        config["subjects"] = sorted({*present, *missing})
-        await _write(client, "UPDATE", config, missing)
+        config["subjects"] = sorted(_widest({*present, *missing}))
+        await _write(client, "UPDATE", config)
         logger.info("NATS: %d subjects added to the stream %s", len(missing), name)
     return await stream_state(client, name)
 
 
 STREAM_NOT_FOUND = 10059
+NOT_ENABLED = 10076
+NOT_ENABLED_FOR_ACCOUNT = 10039
 SUBJECTS_OVERLAP = 10065
+
+
+def _widest(subjects: set[str]) -> set[str]:
+    """Without those that a pattern among them covers: a stream takes each subject once."""
+    return {one for one in subjects if not any(covers(other, one) for other in subjects - {one})}
 
 
 def _new_stream(name: str, subjects: Iterable[str], max_age: float) -> dict[str, Any]:
@@ -139,39 +145,50 @@ def _new_stream(name: str, subjects: Iterable[str], max_age: float) -> dict[str,
     }
 
 
-async def _write(client: Client, verb: str, config: dict[str, Any], subjects: Iterable[str]) -> None:
+async def _write(client: Client, verb: str, config: dict[str, Any]) -> None:
     try:
         await api(client, f"STREAM.{verb}.{config['name']}", config)
     except ApiError as error:
         if error.err_code != SUBJECTS_OVERLAP:
             raise
-        raise await _conflict(client, config["name"], subjects) from error
-
-
-async def _conflict(client: Client, name: str, subjects: Iterable[str]) -> StreamConflict:
-    """Which stream is in the way."""
-    for subject in sorted(subjects):
-        owners = (await api(client, "STREAM.NAMES", {"subject": subject})).get("streams") or []
-        for owner in owners:
-            if owner != name:
-                return StreamConflict(
-                    f"another stream, {owner}, already holds the subject {subject}, so {name} can't: "
-                    f"set NATS_STREAM={owner} to read from that one (limits retention only), "
-                    f"or take the subject out of it: nats stream edit {owner}"
-                )
-    return StreamConflict(f"another stream holds one of the subjects of {name}: see `nats stream ls --subjects`")
+        raise StreamConflict(f"another stream got a subject of {config['name']} meanwhile: looking again") from error
 
 
 async def stream_state(client: Client, name: str) -> StreamState:
     """The stream as it is now. Raises ApiError when it isn't there."""
-    answer = await api(client, f"STREAM.INFO.{name}")
-    state = answer["state"]
+    return _state(await api(client, f"STREAM.INFO.{name}"))
+
+
+async def streams(client: Client) -> list[StreamState]:
+    """Every stream of the account.
+
+    Raises:
+        NoJetStream: the server, or the account, has none.
+    """
+    found: list[StreamState] = []
+    while True:
+        try:
+            answer = await api(client, "STREAM.LIST", {"offset": len(found)})
+        except ApiError as error:
+            if error.err_code in (0, NOT_ENABLED, NOT_ENABLED_FOR_ACCOUNT):
+                raise NoJetStream(str(error)) from None
+            raise
+        page = answer.get("streams") or []
+        found += [_state(stream) for stream in page]
+        if not page or len(found) >= answer.get("total", 0):
+            return found
+
+
+def _state(answer: dict[str, Any]) -> StreamState:
+    config, state = answer["config"], answer["state"]
     return StreamState(
-        name=name,
+        name=config["name"],
         created=answer["created"],
         first_seq=state["first_seq"],
         last_seq=state["last_seq"],
-        subjects=frozenset(answer["config"].get("subjects", ())),
+        subjects=frozenset(config.get("subjects") or ()),
+        retention=config.get("retention", "limits"),
+        max_age=config.get("max_age", 0) / SECOND_NS,
     )
 
 

@@ -1,15 +1,15 @@
 """Out: publishes the topic `outbound`, in order per partition, once for every subscriber where the stream can tell.
 
 A record is published when it is on disk and forgotten when the stream has acked it. Before anything is said on a new
-connection, the stream is asked what of it is out already, for core subscribers would hear a repetition. A record whose
-subject no stream holds (`<x>.dlq`) is sent plainly and may, after a crash, be sent twice.
+connection, the streams are asked what of it is out already, for core subscribers would hear a repetition. A record
+whose subject no stream holds (`<x>.dlq`) is sent plainly and may, after a crash, be sent twice; one in another's work
+queue or interest stream, which can't be asked, is stored once all the same, by its Nats-Msg-Id.
 """
 
 import asyncio
 import json
 import logging
-import time
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
@@ -24,10 +24,12 @@ from bridge.bridge_log import BridgeLog
 from bridge.connection import BridgeError, raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
-from bridge.jetstream import API_TIMEOUT, BARRIER, StreamState
+from bridge.jetstream import API_TIMEOUT, BARRIER, StreamState, stream_state
 from bridge.ordered_pull import OrderedPull
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
 from bridge.outgoing import Outgoing, outgoing
+from bridge.routes import Routes
+from bridge.sources import Sources
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -65,34 +67,36 @@ class Flight:
     waiting: dict[str, Outgoing] = field(default_factory=dict)
     plain: list[Outgoing] = field(default_factory=list)
     letters: list[Send] = field(default_factory=list)
-    seq: int = 0
+    reached: dict[str, int] = field(default_factory=dict)
     sent: bool = False
 
 
 @dataclass
 class Done:
-    """What is out and acked, and not committed yet: offsets, dead letters, and how far the stream is."""
+    """What is out and acked, and not committed yet: offsets, dead letters, and how far each stream is."""
 
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     letters: list[Send] = field(default_factory=list)
-    seq: int = 0
+    reached: dict[str, int] = field(default_factory=dict)
 
 
 class Publisher:
     """Publishes from one log. `run` works until something fails, and may be called again then."""
 
-    def __init__(self, log: BridgeLog, origin: Origin, counters: BridgeCounters) -> None:
+    def __init__(self, log: BridgeLog, routes: Routes, origin: Origin, counters: BridgeCounters) -> None:
         self._log = log
+        self._routes = routes
         self._origin = origin
         self._counters = counters
         self._partitions = log.partitions(OUTBOUND)
         self._appended = log.watch([OUTBOUND])
         self._next: list[int] = []
         self._turn = 0
-        self._out: dict[str, int] = {}
+        self._out: dict[str, tuple[str, int]] = {}
         self._flights: dict[str, Flight] = {}
+        self._holders: dict[str, StreamState | None] = {}
         self._sent = 0
-        self._seq = 0
+        self._reached: dict[str, int] = {}
         self._settling: asyncio.Task[None] | None = None
         self._done = Done()
         self._committing: asyncio.Task[None] | None = None
@@ -107,21 +111,21 @@ class Publisher:
     def _committed(self, partition: int) -> int:
         return self._log.committed(GROUP, OUTBOUND, partition) or 0
 
-    async def run(self, client: Client, stream: StreamState) -> None:
+    async def run(self, client: Client, sources: Sources) -> None:
         """Publish what is in the topic and what comes, until `stop`.
 
         Raises:
             BridgeError, nats.errors.Error: start again when NATS is back.
             LogFailed: the log takes no more.
         """
-        await self._find_what_is_out(client, stream)
+        await self._find_what_is_out(client, sources)
         self._next = [self._committed(partition) for partition in range(self._partitions)]
         self._flights.clear()
         self._done = Done()
         inbox = client.new_inbox()
         acks = await client.subscribe(f"{inbox}.*", cb=self._receive)
         try:
-            await self._publish_all(client, stream, inbox)
+            await self._publish_all(client, sources, inbox)
         finally:
             await end([task for task in (self._settling, self._committing) if task is not None])
             self._settling = self._committing = None
@@ -133,7 +137,7 @@ class Publisher:
         self._stopping = True
         self._appended.set()
 
-    async def _publish_all(self, client: Client, stream: StreamState, inbox: str) -> None:
+    async def _publish_all(self, client: Client, sources: Sources, inbox: str) -> None:
         """Publish one batch while the acks of the one before come in."""
         while True:
             self._appended.clear()
@@ -150,13 +154,13 @@ class Publisher:
             await self._log.synced()
             flight = Flight(asyncio.get_running_loop().create_future())
             for number, record in enumerate(batch):
-                await self._publish(client, stream, inbox, outgoing(record, self._origin), flight)
+                await self._publish(client, sources, inbox, outgoing(record, self._origin), flight)
                 if number % SLICE == SLICE - 1:
                     await asyncio.sleep(0)
             flight.sent = True
             self._land(flight)
             await self._settled()
-            self._settling = asyncio.create_task(self._settle(client, stream, flight))
+            self._settling = asyncio.create_task(self._settle(client, sources, flight))
 
     async def _settled(self) -> None:
         if self._settling is not None:
@@ -186,17 +190,18 @@ class Publisher:
 
     # ---- publishing ------------------------------------------------------------------------------------
 
-    async def _publish(
-        self, client: Client, stream: StreamState, inbox: str, message: Outgoing, flight: Flight
-    ) -> None:
+    async def _publish(self, client: Client, sources: Sources, inbox: str, message: Outgoing, flight: Flight) -> None:
         record = message.record
         flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
         if message.message_id in self._out:
-            flight.seq = max(flight.seq, self._out.pop(message.message_id))
-            self._count(message, "skipped")
+            _reach(flight.reached, *self._out.pop(message.message_id))
+            self._counters.said(message.subject, "skipped")
+            return
+        if (route := self._routes.of(message.subject)) is not None and not route.published:
+            self._counters.said(message.subject, "withheld")
             return
         reply = ""
-        if stream.holds(message.subject):
+        if self._holder(sources, message.subject) is not None:
             self._sent += 1
             reply = f"{inbox}.{self._sent}"
         try:
@@ -219,19 +224,16 @@ class Publisher:
             "bridge out: %s %s is a dead letter: %s (%s; trace %s)",
             message.subject, message.message_id, reason, error, trace_id(message.record.headers),
         )  # fmt: skip
-        self._count(message, "rejected")
+        self._counters.said(message.subject, "rejected")
         self._counters.dead_letter(OUTBOUND, reason)
         flight.letters += dead_letter(message.record, reason, error)
 
-    def _count(self, message: Outgoing, outcome: str) -> None:
-        match outcome:
-            case "published":
-                self._counters.published += 1
-            case "skipped":
-                self._counters.duplicates_skipped += 1
-            case _:
-                self._counters.rejected += 1
-        self._counters.count(message.subject, outcome, time.time() - message.record.timestamp)
+    def _holder(self, sources: Sources, subject: str) -> StreamState | None:
+        try:
+            return self._holders[subject]
+        except KeyError:
+            holder = self._holders[subject] = sources.holder(subject)
+            return holder
 
     # ---- acks ------------------------------------------------------------------------------------------
 
@@ -252,8 +254,8 @@ class Publisher:
             return
         ack = decode_ack(answer.data)
         if ack.error is None:
-            flight.seq = max(flight.seq, ack.seq)
-            self._count(message, "published")
+            _reach(flight.reached, ack.stream, ack.seq)
+            self._counters.said(message.subject, "published")
         elif ack.error.get("err_code") == MESSAGE_TOO_LARGE:
             self._reject(flight, message, MaxPayloadError())
         else:
@@ -268,13 +270,13 @@ class Publisher:
             flight.done.set_exception(PublishFailed(why))
             flight.done.exception()  # a flight that is given up meanwhile is not an error of its own
 
-    async def _settle(self, client: Client, stream: StreamState, flight: Flight) -> None:
+    async def _settle(self, client: Client, sources: Sources, flight: Flight) -> None:
         """Wait for the batch's acks; then its offsets, and how far the stream is, are to be committed."""
         if flight.plain:
             await client.flush()
             raise_if_refused(client)
             for message in flight.plain:
-                self._count(message, "published")
+                self._counters.said(message.subject, "published")
         try:
             async with asyncio.timeout(ACK_TIMEOUT):
                 await flight.done
@@ -282,44 +284,71 @@ class Publisher:
             raise PublishFailed(f"no ack for {len(flight.waiting)} messages in {ACK_TIMEOUT:.0f} s") from None
         self._done.offsets |= flight.offsets
         self._done.letters += flight.letters
-        self._done.seq = max(self._done.seq, flight.seq)
+        for name, seq in flight.reached.items():
+            _reach(self._done.reached, name, seq)
         if self._committing is not None and self._committing.done():
             await self._committed_all()
         if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_done(stream))
+            self._committing = asyncio.create_task(self._commit_done(sources))
             self._committing.add_done_callback(lambda _task: self._appended.set())
 
-    async def _commit_done(self, stream: StreamState) -> None:
+    async def _commit_done(self, sources: Sources) -> None:
         """Commit what is done, until nothing is. Nobody waits for it, so it waits for others."""
         while self._done.offsets:
             await asyncio.sleep(self._log.commit_seconds)
             done, self._done = self._done, Done()
-            await self._commit(stream, done.seq, done.offsets, done.letters)
+            await self._commit(sources, done.reached, done.offsets, done.letters)
 
     async def _commit(
-        self, stream: StreamState, seq: int, offsets: dict[TopicPartition, int], letters: Sequence[Send] = ()
+        self,
+        sources: Sources,
+        reached: Mapping[str, int],
+        offsets: dict[TopicPartition, int],
+        letters: Sequence[Send] = (),
     ) -> None:
-        # While ids that were found wait for their records, the next look must begin where this one did.
-        self._seq = self._seq if self._out else max(self._seq, seq)
-        note = json.dumps({"seq": self._seq, "stream_created": stream.created}).encode()
+        if not self._out:  # while ids that were found wait for their records, the next look begins where this one did
+            for name, seq in reached.items():
+                _reach(self._reached, name, seq)
+        places = {
+            stream.name: {"seq": self._reached[stream.name], "stream_created": stream.created}
+            for stream in sources.streams
+            if stream.name in self._reached
+        }
+        note = json.dumps({"streams": places}).encode()
         await unbroken(self._log.commit(letters, group=GROUP, offsets=offsets, notes={NOTE: note}))
 
     # ---- what is out already ---------------------------------------------------------------------------
 
-    async def _find_what_is_out(self, client: Client, stream: StreamState) -> None:
-        """Read the ids that the stream got from us since the last commit, and pass over their records."""
-        barrier = await self._barrier(client)
+    async def _find_what_is_out(self, client: Client, sources: Sources) -> None:
+        """Read the ids that the streams got from us since the last commit, and pass over their records."""
+        self._holders = {}
+        found: dict[tuple[str, str], tuple[str, int]] = {}
+        begin = self._noted(sources)
+        ends: dict[str, int] = {}
+        barrier = await self._barrier(client) if sources.own is not None else 0
+        for stream in sources.streams:
+            own = sources.own is not None and stream.name == sources.own.name
+            ends[stream.name] = end = barrier if own else (await stream_state(client, stream.name)).last_seq
+            start = begin.get(stream.name, end)
+            if stream.retention == "limits" and start < end:
+                found |= await self._ids(client, stream, start, end)
+        offsets, self._out = self._passed(client, sources, found)
+        self._reached = begin if self._out else ends
+        await self._commit(sources, {}, offsets)
+
+    def _noted(self, sources: Sources) -> dict[str, int]:
+        """How far each stream was when we committed last; one that was made anew since is looked at from its start."""
         note = json.loads(self._log.note(NOTE) or b"{}")
-        known = note.get("stream_created") == stream.created
-        self._seq = note["seq"] if known else (0 if note else barrier)
-        found = await self._ids(client, stream, barrier) if self._seq < barrier else {}
-        offsets, self._out = self._passed(client, stream, found)
-        if not self._out:
-            self._seq = barrier
-        await self._commit(stream, self._seq, offsets)
+        own = {sources.own.name: note} if "seq" in note and sources.own else {}  # as it was before there were many
+        places = note.get("streams", own)
+        return {
+            stream.name: place["seq"] if place["stream_created"] == stream.created else 0
+            for stream in sources.streams
+            if (place := places.get(stream.name)) is not None
+        }
 
     async def _barrier(self, client: Client) -> int:
-        """The stream's sequence once all that was sent before has been stored.
+        """Our stream's sequence once all that was sent before has been stored.
 
         Raises:
             PublishFailed: the stream refuses messages.
@@ -330,41 +359,44 @@ class Publisher:
             raise PublishFailed(f"the stream takes no messages: {ack.error.get('description')}")
         return ack.seq
 
-    async def _ids(self, client: Client, stream: StreamState, until: int) -> dict[tuple[str, str], int]:
-        """The sequence of each (id, mark) in the stream. A forged mark is nobody's: it equals none of ours."""
-        found: dict[tuple[str, str], int] = {}
-        async with OrderedPull(client, stream.name, seq=self._seq + 1, headers_only=True) as pull:
-            reached = False
+    async def _ids(
+        self, client: Client, stream: StreamState, after: int, until: int
+    ) -> dict[tuple[str, str], tuple[str, int]]:
+        """Stream and sequence of each (id, mark) in it. A forged mark is nobody's: it equals none of ours."""
+        found: dict[tuple[str, str], tuple[str, int]] = {}
+        async with OrderedPull(client, stream.name, seq=after + 1, headers_only=True) as pull:
+            reached = pull.pending == 0
             while not reached:
                 for message in await pull.take(BATCH):
                     headers = message.headers or {}
                     if ORIGIN in headers:
-                        found[headers.get(MESSAGE_ID, ""), headers[ORIGIN]] = message.seq
-                    reached = reached or message.seq >= until
+                        found[headers.get(MESSAGE_ID, ""), headers[ORIGIN]] = stream.name, message.seq
+                    reached = reached or message.seq >= until or message.pending == 0
         return found
 
     def _passed(
-        self, client: Client, stream: StreamState, found: dict[tuple[str, str], int]
-    ) -> tuple[dict[TopicPartition, int], dict[str, int]]:
+        self, client: Client, sources: Sources, found: dict[tuple[str, str], tuple[str, int]]
+    ) -> tuple[dict[TopicPartition, int], dict[str, tuple[str, int]]]:
         """The offsets behind the records that are out, and the ids that are out beyond a record that isn't.
 
         A partition is published in order, so what is out are its first records; only a stream that refused one message
         and took the next leaves a hole.
         """
         offsets: dict[TopicPartition, int] = {}
-        beyond: dict[str, int] = {}
+        beyond: dict[str, tuple[str, int]] = {}
         for partition in range(self._partitions):
             hole = False
             for message in self._perhaps_out(partition, found):
                 record = message.record
                 if message.identity not in found:
                     # One that no stream holds went out as well if one after it did.
-                    hole = hole or stream.holds(message.subject) or message.size > client.max_payload
+                    holder = self._holder(sources, message.subject)
+                    hole = hole or holder is not None or message.size > client.max_payload
                 elif hole:
                     beyond[message.message_id] = found[message.identity]
                 else:
                     offsets[TopicPartition(OUTBOUND, partition)] = record.offset + 1
-                    self._count(message, "skipped")
+                    self._counters.said(message.subject, "skipped")
         return offsets, beyond
 
     def _perhaps_out(self, partition: int, found: Container[tuple[str, str]]) -> Iterator[Outgoing]:
@@ -376,3 +408,7 @@ class Publisher:
             if not any(message.identity in found for message in messages):
                 return
             offset = records[-1].offset + 1
+
+
+def _reach(reached: dict[str, int], name: str, seq: int) -> None:
+    reached[name] = max(reached.get(name, 0), seq)

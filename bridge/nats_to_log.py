@@ -1,29 +1,34 @@
-"""In: mirrors the stream into the topics, each message exactly once and in order.
+"""In: mirrors a source into the topics: a stream exactly once and in order, core NATS as it comes.
 
-The position in the stream is committed with the records it stands for, so no ack is needed and none is believed. It
-decides by the routes and `key_of` only; a message without a key goes to the dead letters and its neighbours pass.
+The position in a stream is committed with the records it stands for, so no ack is needed and none is believed. What a
+message becomes is decided in intake.py.
 """
 
 import asyncio
-import json
+import contextlib
 import logging
+import re
+import secrets
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
+import nats.errors
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
-from app.domain import traces
-from app.domain.dialects import Undecodable, key_of
 from app.engine.cancelling import unbroken
-from app.engine.records import Headers, Send
-from bridge import dead_letters
 from bridge.bridge_log import BridgeLog
 from bridge.counters import BridgeCounters
-from bridge.jetstream import SECOND_NS, StreamState, rfc3339, stored_at
+from bridge.intake import Batch, Intake
+from bridge.jetstream import StreamState, api, rfc3339, stored_at
+from bridge.ledger import Account
 from bridge.ordered_pull import Arrived, OrderedPull
 from bridge.origin import Origin
-from bridge.routes import STOCK, USERS, Route
+from bridge.routes import Routes
+from bridge.seen import Seen
+from bridge.sources import Source, Way
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -31,178 +36,271 @@ BATCH = 500
 """Messages in one commit at most."""
 SLICE = 50
 """Messages that are worked off between two turns of the loop: about 1 ms."""
+WAITING = 100_000
+WAITING_BYTES = 64 * 1024 * 1024
+"""Core messages, and bytes of them, that wait here at most; more are lost, counted and said."""
+QUEUE_GROUP = "a4co-streams"
+"""Of core subscriptions, so that another instance would share and not double."""
 
-OURS = ("a4co-ours", b"1")
-"""The header of what we said ourselves."""
+
+def note_of(source: str) -> str:
+    """The name of a source's account among the log's notes."""
+    return f"nats:{source}"
 
 
-@dataclass(frozen=True)
-class Position:
-    """The last message mirrored: its sequence, when it was stored (ns since the epoch), and in which stream."""
-
-    seq: int
-    time: int
-    stream_created: str
+def account_of(log: BridgeLog, source: str) -> Account | None:
+    """What was committed of a source; None: it was never read."""
+    note = log.note(note_of(source))
+    return None if note is None else Account.unpacked(note)
 
 
 class Mirror:
-    """Reads one stream. `run` works until the connection or the consumer ends, and may be called again then."""
+    """Reads one source. `run` works until the connection or the consumer ends, and may be called again then."""
 
     def __init__(
-        self, log: BridgeLog, stream: str, routes: Mapping[str, Route], origin: Origin, counters: BridgeCounters
+        self, log: BridgeLog, source: Source, routes: Routes, origin: Origin, counters: BridgeCounters
     ) -> None:
-        self._log = log
-        self._note = f"nats:{stream}"
-        self._routes = routes
-        self._origin = origin
-        self._counters = counters
-        self._follows: int | None = None
-        self.position = self._remembered()
+        self.source = source
+        self.account = account_of(log, source.name) or Account()
+        """What is committed of it."""
         self.pending = 0
         """Messages of the stream behind the position, as of the last one read."""
         self.caught_up = False
         """Whether everything that came during an absence has been read."""
+        self._log = log
+        self._counters = counters
+        self._name = source.name
+        self._routes = routes
+        self._origin = origin
+        self._intake = self._intake_anew()
 
-    async def run(self, client: Client, stream: StreamState) -> None:
-        """Mirror what is in the stream and what comes.
+    async def run(self, client: Client) -> None:
+        """Mirror what is there and what comes.
 
         Raises:
             BridgeError, nats.errors.Error: start again when NATS is back.
             LogFailed: the log takes no more.
         """
+        raise NotImplementedError
+
+    def _intake_anew(self) -> Intake:
+        return Intake(self._name, self._routes, self._origin, self._counters, Seen(self._log, self._name))
+
+    def _remember(self) -> Account | None:
+        """Go on from what was committed: a commit that was under way at the end may have become true or not."""
+        self._intake = self._intake_anew()
+        found = account_of(self._log, self._name)
+        self.account = found or Account()
+        return found
+
+    async def _take(self, messages: Sequence[Arrived], batch: Batch) -> None:
+        for start in range(0, len(messages), SLICE):
+            self._intake.take(messages[start : start + SLICE], batch)
+            await asyncio.sleep(0)
+
+    async def _commit(self, batch: Batch, account: Account) -> None:
+        """The batch and the account of it, together."""
+        written = self._intake.seen.plan(list(batch.prints))
+        account = account.after(batch.counts, read=batch.read, ignored=batch.ignored)
+        notes = {note_of(self._name): account.packed(), **written.notes}
+        await unbroken(self._log.commit(batch.sends, notes=notes))
+        self._intake.seen.keep(written)
+        self.account = account
+        self._counters.settled(batch.outcomes, batch.ignored)
+
+
+class StreamMirror(Mirror):
+    """Reads what a stream keeps. `history`: what was there before we first met it is taken too."""
+
+    def __init__(
+        self,
+        log: BridgeLog,
+        source: Source,
+        routes: Routes,
+        origin: Origin,
+        counters: BridgeCounters,
+        *,
+        history: bool,
+        name: str,
+    ) -> None:
+        super().__init__(log, source, routes, origin, counters)
+        self._history = history
+        self._bridge = name
+        self._whole = source.way is Way.OWN
+        self._follows: int | None = None
+        self._gone = 0
+
+    async def run(self, client: Client) -> None:
+        """Mirror what is in the stream and what comes. Raises as `Mirror.run`."""
+        stream = self.source.stream
+        if stream is None:
+            raise ValueError(f"{self._name} is no stream")
         async with await self._resume(client, stream) as pull:
+            self.pending = pull.pending
+            self.caught_up = self.caught_up or pull.pending == 0
+            if self.source.way is Way.INTEREST:
+                await self._drop_former(client, stream, pull)
             while True:
-                sends, last = await self._collect(pull)
-                position = Position(last.seq, last.time, stream.created)
-                await unbroken(self._log.commit(sends, notes={self._note: _packed(position)}))
-                self.position = position
+                batch, first, last = await self._collect(pull)
+                account = self.account if self._follows is not None else self.account.begun(first.seq, stream.created)
+                gone, self._gone, self._follows = self._gone, 0, last.seq
+                await self._commit(batch, replace(account, seq=last.seq, time=last.time, gone=account.gone + gone))
+                if self.source.way is Way.INTEREST:
+                    await pull.ack()
                 self.pending = last.pending
                 self.caught_up = self.caught_up or last.pending == 0
 
-    async def _collect(self, pull: OrderedPull) -> tuple[list[Send], Arrived]:
-        """What is to be appended, and the last message that it stands for.
+    async def _collect(self, pull: OrderedPull) -> tuple[Batch, Arrived, Arrived]:
+        """What is to be committed, and the first and the last message of it.
 
         Nobody waits for what we said ourselves: as long as nothing else has come, it waits for more.
         """
-        sends: list[Send] = []
-        read, until = 0, 0.0
+        batch = Batch()
+        until, first = 0.0, None
+        follows = self._follows
         while True:
-            arrived = await pull.take(BATCH - read)
-            self._notice_gaps(arrived)
-            read += len(arrived)
-            for start in range(0, len(arrived), SLICE):
-                sends += [send for message in arrived[start : start + SLICE] for send in self._sends(message)]
-                await asyncio.sleep(0)
+            arrived = await pull.take(BATCH - batch.read)
+            first = first or arrived[0]
+            follows = self._noticed_gaps(arrived, follows)
+            await self._take(arrived, batch)
             until = until or time.monotonic() + self._log.commit_seconds
-            awaited = any(OURS not in send.headers for send in sends)
-            if awaited or read == BATCH or not await pull.waits(until - time.monotonic()):
-                return sends, arrived[-1]
+            if batch.awaited or batch.read == BATCH or not await pull.waits(until - time.monotonic()):
+                return batch, first, arrived[-1]
+
+    def _noticed_gaps(self, arrived: Sequence[Arrived], follows: int | None) -> int:
+        for message in arrived:
+            if self._whole and follows is not None and message.seq > follows + 1:
+                self._lost(message.seq - follows - 1, f"before {message.seq}")
+            follows = message.seq
+        return arrived[-1].seq
+
+    def _lost(self, messages: int, where: str) -> None:
+        self._gone += messages
+        self._counters.gap(messages)
+        logger.warning(
+            "bridge in: %s: %d messages %s were removed from the stream before they were read",
+            self._name, messages, where,
+        )  # fmt: skip
 
     # ---- where to go on --------------------------------------------------------------------------------
 
-    def _remembered(self) -> Position | None:
-        note = self._log.note(self._note)
-        if note is None:
-            return None
-        found = json.loads(note)
-        return Position(found["seq"], found["time"], found["stream_created"])
-
     async def _resume(self, client: Client, stream: StreamState) -> OrderedPull:
-        position = self.position = self._remembered()
-        self._follows = None
-        if position is None:
+        account = self._remember()
+        self._follows, self._gone = None, 0
+        if account is None and not self._history and stream.last_seq:
+            logger.warning(
+                "bridge in: %s has %d messages from before we met it: left out (NATS_HISTORY=take takes them)",
+                stream.name, stream.last_seq - stream.first_seq + 1,
+            )  # fmt: skip
+            # At once: a restart must not leave out more.
+            await self._commit(Batch(), self.account.begun(stream.last_seq + 1, stream.created))
+            self._follows = stream.last_seq
+            return self._pull(client, stream, seq=stream.last_seq + 1)
+        if account is None:
             logger.info("bridge in: mirroring %s from its first message", stream.name)
-            return OrderedPull(client, stream.name, seq=1)
-        if position.stream_created != stream.created:
+            return self._pull(client, stream, seq=1)
+        if account.stream_created != stream.created:
             self._counters.streams_replaced += 1
             logger.error(
                 "bridge in: %s is ANOTHER STREAM than the one mirrored so far (made %s, that one %s): mirroring it "
                 "from its first message. What the old one held unread is lost to us; what both have "
-                "comes again and is dropped by event id",
-                stream.name, stream.created, position.stream_created,
+                "comes again and is known as repeated",
+                stream.name, stream.created, account.stream_created,
             )  # fmt: skip
-            return OrderedPull(client, stream.name, seq=1)
-        if await self._is_where_it_was(client, stream, position):
-            self._follows = position.seq
-            return OrderedPull(client, stream.name, seq=position.seq + 1)
+            return self._pull(client, stream, seq=1)
+        if await self._is_where_it_was(client, stream, account):
+            self._follows = account.seq
+            if not self._whole and stream.first_seq > account.seq + 1:
+                self._lost(stream.first_seq - account.seq - 1, "(at most: not all are ours)")
+            return self._pull(client, stream, seq=account.seq + 1)
         self._counters.resumed_by_time += 1
         logger.warning(
             "bridge in: %s lost its newest messages (its last is %d; %d had been mirrored): the server was stopped "
             "before they were on disk; set sync_interval: always. Going on by time, after %s",
-            stream.name, stream.last_seq, position.seq, rfc3339(position.time),
+            stream.name, stream.last_seq, account.seq, rfc3339(account.time),
         )  # fmt: skip
-        return OrderedPull(client, stream.name, since=position.time + 1)
+        return self._pull(client, stream, since=account.time + 1)
 
-    async def _is_where_it_was(self, client: Client, stream: StreamState, position: Position) -> bool:
+    def _pull(self, client: Client, stream: StreamState, *, seq: int = 1, since: int | None = None) -> OrderedPull:
+        durable = f"{self._bridge}-{secrets.token_hex(4)}" if self.source.way is Way.INTEREST else ""
+        subjects = () if self._whole else self.source.subjects
+        return OrderedPull(client, stream.name, seq=seq, since=since, subjects=subjects, durable=durable)
+
+    async def _is_where_it_was(self, client: Client, stream: StreamState, account: Account) -> bool:
         """Whether the message at the position is the one that was mirrored; true as well when it is old and gone."""
-        if stream.last_seq < position.seq:
+        if stream.last_seq < account.seq:
             return False
-        if stream.first_seq > position.seq:
+        if stream.first_seq > account.seq or account.time == 0:
             return True
-        stored = await stored_at(client, stream.name, position.seq)
-        return stored is None or stored == position.time
+        stored = await stored_at(client, stream.name, account.seq)
+        return stored is None or stored == account.time
 
-    def _notice_gaps(self, arrived: list[Arrived]) -> None:
-        for message in arrived:
-            if self._follows is not None and message.seq > self._follows + 1:
-                lost = message.seq - self._follows - 1
-                self._counters.gap(lost)
-                logger.warning(
-                    "bridge in: %d messages before %d were removed from the stream before they were read",
-                    lost,
-                    message.seq,
-                )
-            self._follows = message.seq
+    async def _drop_former(self, client: Client, stream: StreamState, pull: OrderedPull) -> None:
+        """Only now: without a consumer, an interest stream drops what comes."""
+        former = re.compile(re.escape(self._bridge) + "-[0-9a-f]{8}")
+        names = (await api(client, f"CONSUMER.NAMES.{stream.name}", {})).get("consumers") or []
+        for name in names:
+            if former.fullmatch(name) and name != pull.durable:
+                await api(client, f"CONSUMER.DELETE.{stream.name}.{name}")
 
-    # ---- one message -----------------------------------------------------------------------------------
 
-    def _sends(self, message: Arrived) -> list[Send]:
-        """The record for its topic; or what dead-letters it; or nothing when it has no route."""
-        route = self._routes.get(message.subject)
-        if route is None or not route.on:
-            self._counters.ignored += 1
-            return []
-        place = f"{self._note.removeprefix('nats:')}-{message.seq}-{message.time}"
-        headers = self._headers(message)
-        trace = traces.continued(message.headers)
-        delay = time.time() - message.time / SECOND_NS
+class CoreMirror(Mirror):
+    """Listens. What `elsewhere` names is read from a stream already."""
+
+    def __init__(
+        self,
+        log: BridgeLog,
+        source: Source,
+        routes: Routes,
+        origin: Origin,
+        counters: BridgeCounters,
+        *,
+        elsewhere: Callable[[str], bool],
+    ) -> None:
+        super().__init__(log, source, routes, origin, counters)
+        self._elsewhere = elsewhere
+        self._waiting: deque[Arrived] = deque()
+        self._bytes = 0
+        self._lost = 0
+        self._arrived = asyncio.Event()
+
+    async def run(self, client: Client) -> None:
+        """Mirror what is published. Raises as `Mirror.run`."""
+        self._remember()
+        subscriptions = [
+            await client.subscribe(subject, queue=QUEUE_GROUP, cb=self._hear) for subject in self.source.subjects
+        ]
         try:
-            key = key_of(message.subject, message.data).encode()
-        except Exception as error:  # noqa: BLE001 - whatever a payload does to the decoder, its neighbours pass
-            reason = error.reason if isinstance(error, Undecodable) else "undecodable"
-            trace = trace or traces.begun(place)
-            logger.warning(
-                "bridge in: %s %d is a dead letter: %s (trace %s)",
-                message.subject, message.seq, error, traces.trace_id(trace),
-            )  # fmt: skip
-            self._counters.dead_lettered += 1
-            self._counters.count(message.subject, "dead-letter", delay)
-            self._counters.dead_letter(route.topic, reason)
-            kept = dead_letters.keep(route.topic, None, message.data, (*trace, *headers), reason, error)
-            return [kept, *dead_letters.tell(message.subject, None, message.data, error, place, trace)]
-        self._counters.mirrored += 1
-        self._counters.count(message.subject, "mirrored", delay)
-        # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
-        trace = trace or traces.begun(place if route.topic in (STOCK, USERS) else key.decode())
-        return [Send(route.topic, key, message.data, (*trace, *headers))]
+            await client.flush()
+            self.caught_up = True
+            while True:
+                await self._arrived.wait()
+                self._arrived.clear()
+                while self._waiting or self._lost:
+                    await self._mirror_some()
+        finally:
+            for subscription in subscriptions:
+                with contextlib.suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
 
-    def _headers(self, message: Arrived) -> Headers:
-        """The NATS headers as they came, but for the trace's and any that pass for ours; then ours."""
-        came = message.headers or {}
-        ours = self._origin.is_ours(message.subject, came, message.data)
-        self._counters.ours += ours
-        return (
-            *((name, value.encode()) for name, value in came.items() if not _is_reserved(name.lower())),
-            ("a4co-subject", message.subject.encode()),
-            ("a4co-seq", b"%d" % message.seq),
-            *((OURS,) if ours else ()),
-        )
+    async def _hear(self, message: Msg) -> None:
+        if self._elsewhere(message.subject):
+            return
+        if len(self._waiting) >= WAITING or self._bytes >= WAITING_BYTES:
+            self._lost += 1
+        else:
+            self._bytes += len(message.data)
+            self._waiting.append(Arrived(0, time.time_ns(), 0, message.subject, message.headers, message.data))
+        self._arrived.set()
 
-
-def _is_reserved(name: str) -> bool:
-    """Whether a header (in lower case) is one that we give a mirrored record ourselves."""
-    return name.startswith("a4co-") or name in (traces.TRACEPARENT, traces.TRACESTATE)
-
-
-def _packed(position: Position) -> bytes:
-    return json.dumps(position.__dict__).encode()
+    async def _mirror_some(self) -> None:
+        lost, self._lost = self._lost, 0
+        if lost:
+            self._counters.gap(lost)
+            logger.error("bridge in: %d core messages were LOST: more came than the log takes", lost)
+        messages = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+        self._bytes -= sum(len(message.data) for message in messages)
+        batch = Batch()
+        await self._take(messages, batch)
+        self.pending = len(self._waiting)
+        await self._commit(batch, replace(self.account, gone=self.account.gone + lost))

@@ -1,4 +1,4 @@
-"""Reads a stream in order, each message once, from a given place: an ephemeral consumer without acks.
+"""Reads a stream in order, each message once, from a given place: an ephemeral consumer without acks, or a durable one.
 
 It notices when the server lost or repeated something and then ends; its user goes on from what it has kept itself.
 """
@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import nats.errors
@@ -23,6 +24,8 @@ CREDIT = 3 * REQUEST
 REQUEST_BYTES = 16 * 1024 * 1024
 EXPIRES = 30
 HEARTBEAT = 5
+ACK_WAIT = 600
+"""Seconds until an unacked message comes again, out of order, which ends the reading."""
 REQUEST_ENDS = ("Batch Completed", "MaxBytes")
 """In a 409: the request is over, and the consumer is well. Any other 409 is the consumer's end."""
 SILENCE = 15.0
@@ -47,22 +50,38 @@ class Arrived(NamedTuple):
 class OrderedPull:
     """Use as `async with OrderedPull(...)`, then `take`. At most 1,500 messages and 3 x 16 MB wait inside it.
 
-    Starts at the sequence `seq`, or at the first message stored at `since` (ns since the epoch) or later.
+    Starts at the sequence `seq`, or at the first message stored at `since` (ns since the epoch) or later, and reads the
+    `subjects` only, if there are any. `durable` is for streams that drop what every consumer has acked: the consumer of
+    this name stays when this ends, and `ack` says what is done.
     """
 
     def __init__(
-        self, client: Client, stream: str, *, seq: int = 1, since: int | None = None, headers_only: bool = False
+        self,
+        client: Client,
+        stream: str,
+        *,
+        seq: int = 1,
+        since: int | None = None,
+        subjects: Sequence[str] = (),
+        headers_only: bool = False,
+        durable: str = "",
     ) -> None:
         self._client = client
         self._stream = stream
-        self._config: dict[str, Any] = {
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "inactive_threshold": 60 * SECOND_NS,
-            "mem_storage": True,
-            "num_replicas": 1,
-            "headers_only": headers_only,
-        }
+        self.durable = durable
+        self.pending = 0
+        """Messages that were there when the reading began."""
+        self._config: dict[str, Any] = {"replay_policy": "instant", "headers_only": headers_only}
+        if durable:
+            self._config |= {"durable_name": durable, "ack_policy": "all", "max_ack_pending": 4 * CREDIT}
+            self._config |= {"ack_wait": ACK_WAIT * SECOND_NS}
+        else:
+            self._config |= {"ack_policy": "none", "inactive_threshold": 60 * SECOND_NS}
+            self._config |= {"mem_storage": True, "num_replicas": 1}
+        if len(subjects) == 1:
+            self._config["filter_subject"] = subjects[0]
+        elif subjects:
+            self._config["filter_subjects"] = list(subjects)
         if since is None:
             self._config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": max(1, seq)}
         else:
@@ -82,13 +101,17 @@ class OrderedPull:
         self._wake = asyncio.Event()
         self._credit = 0
         self._delivered = 0
+        self._last = ""
         self._lost = ""
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
         self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
         body = {"stream_name": self._stream, "config": self._config}
-        name = (await api(self._client, f"CONSUMER.CREATE.{self._stream}", body))["name"]
+        verb = "CONSUMER.DURABLE.CREATE" if self.durable else "CONSUMER.CREATE"
+        place = f"{self._stream}.{self.durable}".rstrip(".")
+        made = await api(self._client, f"{verb}.{place}", body)
+        name, self.pending = made["name"], made.get("num_pending", 0)
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{name}"
         return self
 
@@ -96,6 +119,8 @@ class OrderedPull:
         if self._subscription is not None and self._client.is_connected:
             try:
                 await self._subscription.unsubscribe()
+                if self.durable:
+                    return
                 # The answer doesn't matter: a consumer that is not deleted goes away by itself.
                 await self._client.publish(self._next.replace("MSG.NEXT", "DELETE"))
             except nats.errors.Error:
@@ -120,6 +145,11 @@ class OrderedPull:
         taken = [self._read(self._arrived.popleft()) for _ in range(min(limit, len(self._arrived)))]
         await self._ask()
         return taken
+
+    async def ack(self) -> None:
+        """All that was taken so far is done: the durable consumer's stream may drop it."""
+        if self._last:
+            await self._client.publish(self._last, b"+ACK")
 
     async def waits(self, seconds: float) -> bool:
         """Whether something has arrived, or arrives within so many seconds."""
@@ -162,7 +192,7 @@ class OrderedPull:
         delivered = int(tokens[at + 1])
         if delivered != self._delivered + 1:
             raise ConsumerLost(f"{self._stream}: delivery {delivered} came after {self._delivered}")
-        self._delivered = delivered
+        self._delivered, self._last = delivered, message.reply
         return Arrived(
             int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3]), message.subject, message.headers, message.data
         )

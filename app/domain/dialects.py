@@ -45,7 +45,7 @@ from app.domain.messages import (
     StockMoved,
 )
 
-__all__ = ["Outgoing", "Undecodable", "decode", "encode", "key_of"]
+__all__ = ["Identity", "Outgoing", "Undecodable", "decode", "encode", "identify", "key_of", "load_object", "unwrapped"]
 
 MAX_DEPTH = 64
 Canonical: TypeAlias = OrderFact | StockMoved | Noted | None
@@ -104,26 +104,43 @@ def decode(subject: str, payload: bytes, *, at: float, ours: bool = False, trace
         raise _undecodable(error) from None
 
 
-def key_of(subject: str, payload: bytes) -> str:
-    """The key of the record that mirrors this message; the same as decode's where that gives a message.
+class Identity(NamedTuple):
+    """Which row a message belongs to, and what tells it from others: who says the same again has all of it equal.
 
-    The order's id for order, payment, shipment and notification subjects (a mail without an order: the mail's), the
-    product's for inventory, the user's for users. Raises Undecodable.
+    `event_id` is "" where the dialect has none (C, flat: the data says all), None where one is missing.
     """
-    return _key(_recognise(subject, payload))
+
+    key: str
+    event_id: str | None
+    data: Body
+
+
+def identify(subject: str, payload: bytes) -> Identity:
+    """The identity of a message; `key` is the same as decode's where that gives a message.
+
+    The key is the order's id for order, payment, shipment and notification subjects (a mail without an order: the
+    mail's), the product's for inventory, the user's for users. Raises Undecodable.
+    """
+    spoken = _recognise(subject, payload)
+    event_id = "" if spoken.flat else spoken.envelope.get("eventId")
+    return Identity(_key(spoken), event_id if isinstance(event_id, str) else None, spoken.data)
+
+
+def key_of(subject: str, payload: bytes) -> str:
+    """The key of the record that mirrors this message. Raises Undecodable."""
+    return identify(subject, payload).key
 
 
 # ---- which dialect --------------------------------------------------------------------------------------
 
 
 def _recognise(subject: str, payload: bytes) -> Spoken:
-    body = _load(payload)
+    body = load_object(payload)
     versioned = re.search(r"\.v(\d+)$", subject)
     if versioned is not None and versioned[1] != "1":
         raise Undecodable("unknown-version", f"subject {subject}")
     name = subject if versioned is None else subject[:-3]
-    inner = body.get("data")
-    envelope = inner if "pattern" in body and "eventId" not in body and isinstance(inner, dict) else body
+    envelope = unwrapped(body)
     if "eventData" in envelope:
         data = envelope["eventData"]
         if not isinstance(data, dict):
@@ -141,7 +158,14 @@ def _recognise(subject: str, payload: bytes) -> Spoken:
     return Spoken(subject, name, "c", envelope, envelope, flat="eventId" not in envelope)
 
 
-def _load(payload: bytes) -> Body:
+def unwrapped(body: Body) -> Body:
+    """The envelope in what NestJS's client wraps; the body itself where it does not."""
+    inner = body.get("data")
+    return inner if "pattern" in body and "eventId" not in body and isinstance(inner, dict) else body
+
+
+def load_object(payload: bytes) -> Body:
+    """The JSON object in these bytes, at most `MAX_DEPTH` levels deep. Raises Undecodable."""
     try:
         body = orjson.loads(payload)
     except orjson.JSONDecodeError as error:

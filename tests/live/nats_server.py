@@ -17,38 +17,50 @@ server_name: "live-test"
 listen: "127.0.0.1:{port}"
 http: "127.0.0.1:{monitor}"
 max_payload: {max_payload}
-jetstream {{ store_dir: "{store}", sync_interval: {sync} }}
+{jetstream}
 {more}
 """
 
 
 class NatsServer:
-    """Start, kill and start again: the ports and the store stay the same. `more` is further lines of its config."""
+    """Start, kill and start again: the ports and the store stay the same. Its config is written at each start."""
 
-    def __init__(self, folder: Path, max_payload: int = 1_048_576, sync: str = "always", more: str = "") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_payload: int = 1_048_576,
+        sync: str = "always",
+        more: str = "",
+        *,
+        jetstream: bool = True,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port, self.monitor = free_ports(2)
         self.url = f"nats://127.0.0.1:{self.port}"
         self.store = folder / "store"
         self._config = folder / "nats.conf"
-        self._max_payload, self._sync = max_payload, sync
-        self.configure(more)
+        self._max_payload = max_payload
+        self._jetstream = f'jetstream {{ store_dir: "{self.store}", sync_interval: {sync} }}'
+        self.jetstream = jetstream
+        """Whether it has JetStream, from its next start on."""
+        self.more = more
+        """Further lines of its config, the same."""
         self._output = folder / "nats.log"
         self._file: IO[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def configure(self, more: str) -> None:
-        """Other further lines, from its next start on."""
-        self._config.write_text(
-            CONFIG.format(
-                port=self.port, monitor=self.monitor, store=self.store, max_payload=self._max_payload, sync=self._sync,
-                more=more,
-            )
-        )  # fmt: skip
-
     async def start(self) -> None:
         """Return when it accepts connections. Raises AssertionError with its output when it dies instead."""
         binary = executable()
+        self._config.write_text(
+            CONFIG.format(
+                port=self.port,
+                monitor=self.monitor,
+                max_payload=self._max_payload,
+                jetstream=self._jetstream if self.jetstream else "",
+                more=self.more,
+            )
+        )
         self._file = self._output.open("ab")
         self._process = subprocess.Popen([binary, "-c", str(self._config)], stdout=self._file, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 10

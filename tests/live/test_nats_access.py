@@ -189,7 +189,7 @@ async def test_a_refused_worker_says_why_tries_again_and_comes_in_once_it_may(st
 
         await worker.until(told)
         server.stop()
-        server.configure(OLIVE)
+        server.more = OLIVE
         await server.start()
         await worker.ready()
         assert worker.running

@@ -1,0 +1,118 @@
+"""What becomes of a message from NATS: a record of its topic, a dead letter, or nothing when it was said before.
+
+It collects a batch and decides by the routes and what the message says of itself only; committing is its user's.
+"""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.domain import traces
+from app.domain.dialects import Undecodable
+from app.engine.records import Headers, Send
+from bridge import dead_letters
+from bridge.counters import BridgeCounters
+from bridge.ledger import DEAD, MIRRORED, REPEATED, Counts
+from bridge.ordered_pull import Arrived
+from bridge.origin import Origin
+from bridge.routes import STOCK, USERS, Route, Routes
+from bridge.seen import Seen, fingerprint
+
+logger = logging.getLogger("a4co.bridge")
+
+OURS = ("a4co-ours", b"1")
+"""The header of what we said ourselves."""
+
+
+@dataclass
+class Batch:
+    """What was read and is not committed yet. `ignored` has no route, or one that is off."""
+
+    sends: list[Send] = field(default_factory=list)
+    counts: Counts = field(default_factory=Counter)
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """(subject, outcome) -> messages, for the metrics."""
+    prints: dict[bytes, None] = field(default_factory=dict)
+    read: int = 0
+    ignored: int = 0
+    awaited: bool = False
+    """Whether somebody may wait for it: it has more than what we said ourselves."""
+
+
+class Intake:
+    """Takes the messages of one source. `seen` are those that were committed before."""
+
+    def __init__(self, source: str, routes: Routes, origin: Origin, counters: BridgeCounters, seen: Seen) -> None:
+        self.seen = seen
+        self._source = source
+        self._place = ("a4co-stream", source.encode())
+        self._routes = routes
+        self._origin = origin
+        self._counters = counters
+
+    def take(self, messages: Sequence[Arrived], batch: Batch) -> None:
+        """Add the messages to the batch. Whatever is in one, its neighbours pass."""
+        batch.read += len(messages)
+        for message in messages:
+            route = self._routes.of(message.subject)
+            if route is None or not route.mirrored:
+                batch.ignored += 1
+                continue
+            try:
+                outcome = self._take(message, route, batch)
+            except Exception as error:  # noqa: BLE001 - whatever a payload does to the decoder, its neighbours pass
+                batch.sends += self._dead(message, route, error)
+                batch.awaited = True
+                outcome = DEAD
+            counted = (route.subject, outcome)
+            batch.counts[counted] = batch.counts.get(counted, 0) + 1
+            batch.outcomes[message.subject, outcome] += 1
+
+    def _take(self, message: Arrived, route: Route, batch: Batch) -> str:
+        found = route.identify(message.subject, message.data)
+        print_ = fingerprint(message.subject, found)
+        if print_ is not None:
+            if print_ in batch.prints or print_ in self.seen:
+                return REPEATED
+            batch.prints[print_] = None
+        headers, ours = self._headers(message)
+        # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
+        trace = traces.continued(message.headers) or traces.begun(
+            self._place_of(message) if route.topic in (STOCK, USERS) else found.key
+        )
+        batch.sends.append(Send(route.topic, found.key.encode(), message.data, (*trace, *headers)))
+        batch.awaited = batch.awaited or not ours
+        return MIRRORED
+
+    def _headers(self, message: Arrived) -> tuple[Headers, bool]:
+        """The NATS headers as they came, but for the trace's and any that pass for ours; then ours."""
+        place = (("a4co-subject", message.subject.encode()), ("a4co-seq", b"%d" % message.seq), self._place)
+        came = message.headers
+        if not came:
+            return place, False
+        ours = self._origin.is_ours(message.subject, came, message.data)
+        self._counters.ours += ours
+        kept = tuple((name, value.encode()) for name, value in came.items() if not _is_reserved(name.lower()))
+        return (*kept, *place, *((OURS,) if ours else ())), ours
+
+    def _dead(self, message: Arrived, route: Route, error: Exception) -> list[Send]:
+        reason = error.reason if isinstance(error, Undecodable) else "undecodable"
+        place = self._place_of(message)
+        trace = traces.continued(message.headers) or traces.begun(place)
+        logger.warning(
+            "bridge in: %s %d is a dead letter: %s (trace %s)",
+            message.subject, message.seq, error, traces.trace_id(trace),
+        )  # fmt: skip
+        self._counters.dead_letter(route.topic, reason)
+        headers, _ours = self._headers(message)
+        kept = dead_letters.keep(route.topic, None, message.data, (*trace, *headers), reason, error)
+        return [kept, *dead_letters.tell(message.subject, None, message.data, error, place, trace)]
+
+    def _place_of(self, message: Arrived) -> str:
+        return f"{self._source}-{message.seq}-{message.time}"
+
+
+def _is_reserved(name: str) -> bool:
+    """Whether a header (in lower case) is one that we give a mirrored record ourselves."""
+    return name.startswith("a4co-") or name in (traces.TRACEPARENT, traces.TRACESTATE)
