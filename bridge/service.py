@@ -145,7 +145,7 @@ class Bridge:
 
     def is_behind(self) -> bool:
         """Whether messages may wait on NATS that are older than now: until it is connected and has read them."""
-        return not self._mirrors or not all(mirror.caught_up for mirror in self._mirrors.values())
+        return not self._connected or not all(mirror.caught_up for mirror in self._mirrors.values())
 
     async def _run(self, publisher: Publisher, origin: Origin) -> None:
         wait = FIRST_WAIT
@@ -240,11 +240,12 @@ async def _ended(connection: Connection) -> None:
 async def _first_end(*works: Any) -> None:
     """Run all until one ends; then end the others and raise the gravest error of all: one that isn't NATS' first."""
     tasks = [asyncio.ensure_future(work) for work in works]
+    for task in tasks:  # asyncio complains of errors that nobody looked at
+        task.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await end(tasks)
-        # Asked for also when we are cancelled: asyncio would complain of errors that nobody looked at.
-        errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
     for error in sorted(errors, key=lambda error: isinstance(error, TROUBLE)):
         raise error

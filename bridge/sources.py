@@ -85,9 +85,10 @@ async def find_sources(client: Client, own: str, routes: Routes, *, known: Calla
         if known(own):
             raise NoJetStream(f"JetStream is gone: {own} was read before. Start nats-server with -js, or wait for it")
         return _without_jetstream(routes)
-    mine = [source for source in sources.reads if source.way is Way.OWN]
-    kept = await ensure_stream(client, own, [subject for source in mine for subject in source.subjects])
-    reads = [Source(Way.OWN, source.subjects, kept) for source in mine]
+    mine, *_ = sources.reads
+    kept = await ensure_stream(client, own, mine.subjects)
+    wanted = any(route.mirrored and route.subject in mine.subjects for route in routes)
+    reads = [Source(Way.OWN, mine.subjects, kept)] if wanted else []
     reads += [source for source in sources.reads if source.way is not Way.OWN]
     return Sources(tuple(reads), (kept, *(stream for stream in sources.streams if stream.name != own)), kept)
 
@@ -100,7 +101,7 @@ def say(sources: Sources) -> None:
 
 
 async def look(client: Client, own: str, routes: Routes) -> Sources | None:
-    """The same without making anything; `own` stands for a stream that may not be there. None: no JetStream."""
+    """The same without making anything: first our own stream, which may not be there. None: no JetStream."""
     try:
         found = await streams(client)
     except NoJetStream:

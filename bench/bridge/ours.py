@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
@@ -15,43 +16,29 @@ from app.engine.open_logs import log_at
 from app.metrics.worker import Metrics
 from bench.bridge.topics import ALL, PARTITIONS
 from bridge.bridge_log import BridgeLog
-from bridge.connection import connect
 from bridge.counters import BridgeCounters
-from bridge.jetstream import ensure_stream
 from bridge.leased import LeasedBridge
-from bridge.log_to_nats import Publisher
-from bridge.nats_to_log import Mirror
-from bridge.routes import ROUTES
+from bridge.routes import ROUTES, Direction, Routes
 from bridge.service import Bridge
 
 Make = Callable[[BridgeLog, Callable[[Exception], None]], Bridge]
 
 
-class OutOnly(Bridge):
-    """Publishes and mirrors nothing."""
-
-    async def _session(self, mirror: Mirror, publisher: Publisher) -> None:
-        del mirror
-        connection = await connect(self._servers, self._name)
-        try:
-            stream = await ensure_stream(connection.client, self._stream, self._routes)
-            await publisher.run(connection.client, stream)
-        finally:
-            await connection.close()
+OUT_ONLY = Routes(replace(route, direction=Direction.OUT) for route in ROUTES)
+"""Nothing is mirrored."""
 
 
 def counters(metrics: Metrics) -> BridgeCounters:
     """What a worker tells Prometheus of each message."""
 
-    def bridged(subject: str, outcome: str, seconds: float) -> None:
-        del seconds
+    def bridged(subject: str, outcome: str, number: int) -> None:
         if outcome == "published":
-            metrics.published(subject)
-            metrics.bridge_published()
+            metrics.published(subject, n=number)
+            metrics.bridge_published(number)
         elif outcome == "mirrored":
-            metrics.mirrored(ROUTES[subject].topic)
+            metrics.mirrored(ROUTES[subject].topic, number)
         else:
-            metrics.failed(subject)
+            metrics.failed(subject, n=number)
 
     return BridgeCounters(on_event=bridged, on_dead_letter=metrics.dead_lettered, on_gap=metrics.bridge_gap)
 
@@ -68,8 +55,8 @@ async def main() -> int:
             ended.set_result(1)
 
     def bridge(log: BridgeLog, on_failure: Callable[[Exception], None]) -> Bridge:
-        kind = OutOnly if direction == "out" else Bridge
-        return kind(log, [nats], counters=counters(Metrics(time.time)), on_failure=on_failure)
+        routes = OUT_ONLY if direction == "out" else ROUTES
+        return Bridge(log, [nats], routes=routes, counters=counters(Metrics(time.time)), on_failure=on_failure)
 
     return await (_on_kafka if where.startswith("kafka:") else _embedded)(where, name, bridge, failed, ended)
 

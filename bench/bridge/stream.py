@@ -39,7 +39,7 @@ class Stream:
         async with self._connected() as client:
             with contextlib.suppress(ApiError):
                 await api(client, f"STREAM.DELETE.{STREAM}")
-            await ensure_stream(client, STREAM, ROUTES)
+            await ensure_stream(client, STREAM, [route.subject for route in ROUTES])
 
     async def fill(self, messages: Iterable[Spoken], told: Callable[[int], None]) -> None:
         """Publish the messages as services do. Raises Wrong when the stream has not got all of them."""
