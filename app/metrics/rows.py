@@ -4,12 +4,12 @@ from collections import Counter as Counts
 from collections.abc import Callable, Collection, Iterator, Mapping, Sized
 from typing import Any, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Histogram
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from app.domain.dead_letters import LetterState
-from app.domain.rows import OrderSaga, SagaState, Step, Stock
+from app.domain.rows import OrderSaga, SagaState, Stock
 
 ENDS = {SagaState.COMPLETED: "completed", SagaState.CLOSED: "cancelled"}
 
@@ -32,19 +32,13 @@ class RowMetrics(Collector):
     def __init__(self, clock: Callable[[], float], registry: CollectorRegistry) -> None:
         self._clock = clock
         self.tables: Mapping[str, Summed] = {}
-        self._started = Counter("saga_started", "Orders whose saga began", registry=registry)
-        self._completed = Counter("saga_completed", "Sagas that ended", ("outcome",), registry=registry)
-        self._compensations = Counter(
-            "saga_compensations", "Steps undone: a product released or a refund asked", registry=registry
-        )
         self._duration = Histogram(
             "saga_duration_seconds", "From the order to the saga's end", buckets=SAGA_BUCKETS, registry=registry
         )
-        payments = Counter("payments_processed", "What became of payments", ("status",), registry=registry)
-        self._paid, self._failed, self._refunds = map(payments.labels, ("succeeded", "failed", "refund_requested"))
-        self._expired = Counter("inventory_reservations_expired", "Reservations that ran out", registry=registry)
-        for outcome in ENDS.values():
-            self._completed.labels(outcome)  # a series that is 0 is there from the start
+        # Plain numbers, for three rows change an order: a counter of the client locks itself for each of its steps.
+        self._started = self._compensations = self._expired = 0
+        self._completed = dict.fromkeys(ENDS.values(), 0)
+        self._payments = {"succeeded": 0, "failed": 0, "refund_requested": 0}
 
     def changed(self, table: str, old: Any, new: Any) -> None:
         if new is None:
@@ -52,7 +46,7 @@ class RowMetrics(Collector):
         if table == "order_sagas":
             self._saga_moved(old, new)
         elif table == "inventory" and old is not None and old.holds is not new.holds:
-            self._expired.inc(_expired(old, new))
+            self._expired += _expired(old, new)
 
     def states(self, partitions: Collection[int] | None = None) -> dict[str, int]:
         """How many orders (of the partitions given) stand in each state; every state is there."""
@@ -65,22 +59,19 @@ class RowMetrics(Collector):
     def _saga_moved(self, old: OrderSaga | None, new: OrderSaga) -> None:
         before = SagaState.PARKED if old is None else old.state
         if before is SagaState.PARKED and new.state is not SagaState.PARKED:
-            self._started.inc()
+            self._started += 1
         if new.state in ENDS and before not in ENDS:
-            self._completed.labels(ENDS[new.state]).inc()
+            self._completed[ENDS[new.state]] += 1
             self._duration.observe(max(0.0, new.updated_at - new.created_at))
         refunds = _grown(old.refunds if old else (), new.refunds)
-        failures = sum(step.direction == "in" and step.what.startswith("payment.failed") for step in _news(old, new))
-        for counter, n in (
-            (self._paid, _grown(old.paid if old else (), new.paid)),
-            (self._failed, failures),
-            (self._refunds, refunds),
-            (self._compensations, refunds + _released(old, new)),
-        ):
-            if n:
-                counter.inc(n)
+        self._compensations += refunds + _released(old, new)
+        payments = self._payments
+        payments["succeeded"] += _grown(old.paid if old else (), new.paid)
+        payments["refund_requested"] += refunds
+        payments["failed"] += _failures(old, new)
 
     def collect(self) -> Iterator[Metric]:
+        yield from self._counted()
         states = GaugeMetricFamily("orders_by_state", "Orders that stand in a state", labels=("state",))
         numbers, stock = self.states(), self._sums("inventory")
         for state, number in numbers.items():
@@ -111,6 +102,22 @@ class RowMetrics(Collector):
         letters.add_metric(("other",), by_reason.total() - sum(number for _, number in told))
         return letters
 
+    def _counted(self) -> Iterator[Metric]:
+        for name, text, number in (
+            ("saga_started", "Orders whose saga began", self._started),
+            ("saga_compensations", "Steps undone: a product released or a refund asked", self._compensations),
+            ("inventory_reservations_expired", "Reservations that ran out", self._expired),
+        ):
+            yield CounterMetricFamily(name, text, number)
+        for name, text, label, numbers in (
+            ("saga_completed", "Sagas that ended", "outcome", self._completed),
+            ("payments_processed", "What became of payments", "status", self._payments),
+        ):
+            family = CounterMetricFamily(name, text, labels=(label,))
+            for value, number in numbers.items():
+                family.add_metric((value,), number)
+            yield family
+
 
 def _grown(before: Sized, after: Sized) -> int:
     return max(0, len(after) - len(before))
@@ -127,13 +134,14 @@ def _released(old: OrderSaga | None, new: OrderSaga) -> int:
     )
 
 
-def _news(old: OrderSaga | None, new: OrderSaga) -> Iterator[Step]:
-    """The steps of the timeline (which is bounded) since the old row, newest first."""
-    last = old.timeline[-1] if old is not None and old.timeline else None
+def _failures(old: OrderSaga | None, new: OrderSaga) -> int:
+    """Payments that failed since the old row: steps of the timeline, which is bounded, behind the old row's last."""
+    last, failures = old.timeline[-1] if old is not None and old.timeline else None, 0
     for step in reversed(new.timeline):
-        if step == last:
-            return
-        yield step
+        if step is last:  # a new row is made of its old one's steps
+            break
+        failures += step.direction == "in" and step.what.startswith("payment.failed")
+    return failures
 
 
 def _expired(old: Stock, new: Stock) -> int:
