@@ -52,12 +52,15 @@ def worker(*, without_bridge: bool) -> None:
     run_worker(settings)
 
 
-@main.command(short_help="Run the bridge alone.")
-def bridge() -> None:
+@main.group(invoke_without_command=True, short_help="Run the bridge alone, or check what crossed it.")
+@click.pass_context
+def bridge(context: click.Context) -> None:
     """Run the bridge between NATS and the topics alone; it needs Kafka, whose topics many processes share.
 
     Of several, inside workers or alone, one crosses messages, and the others stand by. Ctrl-C stops it.
     """
+    if context.invoked_subcommand is not None:
+        return
     settings = _settings()
     _routes(settings)
     from app import logs
@@ -65,6 +68,25 @@ def bridge() -> None:
 
     logs.configure(settings)
     run_bridge(settings)
+
+
+@bridge.command(name="verify", short_help="Compare what the streams have with what is in the topics.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def verify_bridge(*, as_json: bool) -> None:
+    """Compare every message of the streams with the topics: mirrored, repeated, a dead letter, or missing.
+
+    The bridge may run or not: what it has not read yet is left out. Exits 1 when something is missing or twice there.
+    """
+    settings = _settings()
+    _routes(settings)
+    from app import bridge_commands
+    from app.engine.errors import EngineError
+
+    try:
+        good = bridge_commands.verify(settings, as_json=as_json)
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not good)
 
 
 @main.command(short_help="Run a whole marketplace on this machine.")

@@ -106,7 +106,7 @@ def _shown(state: TopicState, wanted: Wanted, settings: Settings) -> tuple[str, 
 async def _there(settings: Settings) -> Mapping[str, TopicState]:
     if not settings.kafka and not settings.log_path.exists():
         return {}
-    log = await _looked_at(settings, ())
+    log = await looked_at(settings, ())
     try:
         return await log.describe()
     finally:
@@ -131,7 +131,7 @@ def verify(settings: Settings, name: str | None) -> bool:
     }
     if not any(places.values()):
         raise EngineError(f"there are no stores under {settings.data_dir}/tables: set DATA_DIR as the worker has it")
-    log = asyncio.run(_looked_at(settings, [spec.changelog for spec in specs]))
+    log = asyncio.run(looked_at(settings, [spec.changelog for spec in specs]))
     agree = True
     for spec, partitions in places.items():
         for partition in partitions:
@@ -176,7 +176,7 @@ def _log(settings: Settings) -> EmbeddedLog | KafkaLog:
     return KafkaLog(settings.kafka, "a4co") if settings.kafka else EmbeddedLog(settings.log_path)
 
 
-async def _looked_at(settings: Settings, changelogs: Collection[str]) -> EmbeddedLog | KafkaLog:
+async def looked_at(settings: Settings, changelogs: Collection[str]) -> EmbeddedLog | KafkaLog:
     """The log, opened without making anything; a worker may have it."""
     log = _log(settings)
     if settings.kafka:

@@ -393,6 +393,11 @@ class EmbeddedLog:
         found = self._db.execute("SELECT value FROM notes WHERE name = ?", (name,)).fetchone()
         return None if found is None else bytes(found[0])
 
+    def notes(self) -> dict[str, bytes]:
+        """Every named value, as it is now."""
+        with self._file.reading() as db:
+            return {name: bytes(value) for name, value in db.execute("SELECT name, value FROM notes")}
+
     def watch(self, topics: Iterable[str]) -> asyncio.Event:
         """An event that is set at every append to one of the topics. Who waits on it clears it."""
         event = asyncio.Event()

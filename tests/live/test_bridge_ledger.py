@@ -1,11 +1,15 @@
 """The ledger of the way in, and repetitions: what was read is accounted for, exactly, over every crash."""
 
+import asyncio
 import json
+import sqlite3
 from typing import Any
 
 import pytest
+from click.testing import CliRunner, Result
 from nats.aio.client import Client
 
+from app.cli import main
 from bridge import seen
 from bridge.nats_to_log import account_of
 from tests.live.bridge_site import STREAM, Site, header, numbers, order_created, records, wait_until
@@ -119,3 +123,78 @@ async def test_a_record_says_which_message_of_which_stream_it_was(site: Site, cl
         for record in records(site.log, topic)
     ]
     assert places == [(STREAM, places[0][1]), (STREAM, places[0][1] + 1)]
+
+
+# ---- compared from outside --------------------------------------------------------------------------------
+
+
+async def verified(site: Site, *options: str) -> Result:
+    """`a4co bridge verify`, as another process sees the two."""
+    environment = {"BROKER": f"embedded://{site.log.path}", "NATS_URL": site.server.url}
+    return await asyncio.to_thread(CliRunner().invoke, main, ["bridge", "verify", *options], env=environment)
+
+
+async def crossed(site: Site, client: Client) -> None:
+    """50 orders, 10 of them said again, 5 letters."""
+    await site.start()
+    for number in range(50):
+        await client.publish("order.created", order_created("order-1", number))
+        if number < 10:
+            await client.publish("order.created", republished(order_created("order-1", number), 1))
+        if number < 5:
+            await client.publish("payment.failed", b"{")
+    await wait_until(lambda: len(records(site.log, "orders")) == 50 and len(records(site.log, "dead-letters")) == 5)
+
+
+async def test_verify_finds_all_of_what_crossed_beside_the_running_bridge(site: Site, client: Client) -> None:
+    await crossed(site, client)
+    result = await verified(site, "--json")
+    assert result.exit_code == 0, result.output
+    (found,) = json.loads(result.stdout)
+    assert (found["source"], found["balanced"], found["missing"], found["twice"]) == (STREAM, True, 0, 0)
+    assert (found["mirrored"], found["repeated"], found["deadLettered"]) == (50, 10, 5)
+    assert found["ledger"]["routes"]["order.created"] == {"mirrored": 50, "repeated": 10, "dead-lettered": 0}
+    shown = await verified(site)
+    assert "balanced" in shown.stdout
+    assert "NOT BALANCED" not in shown.stdout
+    assert "topics: " in shown.stderr
+
+
+async def test_verify_names_what_is_missing_and_counts_what_is_twice(site: Site, client: Client) -> None:
+    await crossed(site, client)
+    await site.bridges[-1].stop()
+    taken, copied = records(site.log, "orders")[20], records(site.log, "orders")[30]
+    site.log.close()
+    with sqlite3.connect(site.log.path) as log:
+        for row, value in log.execute("SELECT id, value FROM records").fetchall():
+            if value == taken.value:
+                log.execute(
+                    "UPDATE records SET value=?, headers=? WHERE id=?", (copied.value, _headers(log, copied), row)
+                )
+    site.log.open()
+    result = await verified(site)
+    assert result.exit_code == 1
+    assert f"missing: {STREAM} {header(taken, 'a4co-seq')} order.created, stored 20" in result.stdout
+    row = next(line for line in result.stdout.splitlines() if line.startswith(STREAM)).split()
+    assert row[-4:] == ["1", "1", "NOT", "BALANCED"]
+
+
+def _headers(log: sqlite3.Connection, record: Any) -> bytes:
+    found = log.execute("SELECT headers FROM records WHERE value=?", (record.value,)).fetchone()
+    return bytes(found[0])
+
+
+async def test_verify_says_what_it_cannot_compare(site: Site, client: Client) -> None:
+    nothing = await verified(site)
+    assert nothing.exit_code == 1
+    assert "nothing has crossed the bridge yet" in nothing.output
+    await crossed(site, client)
+    await site.bridges[-1].stop()
+    await client.jetstream().delete_stream(STREAM)
+    gone = await verified(site)
+    assert gone.exit_code == 1
+    assert "the stream can't be read" in gone.output
+    site.server.kill()
+    away = await verified(site)
+    assert away.exit_code == 1
+    assert away.output.startswith("Error: NATS: no NATS at")

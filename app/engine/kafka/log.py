@@ -151,6 +151,13 @@ class KafkaLog:
             if messages:
                 yield [self.cluster.record(message) for message in messages]
 
+    def notes(self) -> dict[str, bytes]:
+        """Every named value, as it is now. Raises LogFailed."""
+        notes: dict[str, bytes] = {}
+        for rows, _ in self.changes(NOTES, 0, 0):
+            notes.update({name.decode(): value or b"" for name, value in rows})
+        return notes
+
     async def fetch(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """Those of the records at these (ascending) offsets that are there; behind FETCHED bytes no more are read."""
         return await self.cluster.call(self._fetch, topic, partition, offsets)

@@ -64,16 +64,10 @@ class SoleLog:
     async def open(self) -> None:
         """Fence whoever had the lease before, and learn notes and offsets. Raises LogFailed."""
         await asyncio.gather(*(self._cluster.call(writer.open) for writer in self._writers.values()))
-        self._notes = await self._cluster.call(self._read_notes)
+        self._notes = await self._cluster.call(self._log.notes)
         await self._cluster.call(self._begin_reading)
         self._thread = asyncio.ensure_future(self._cluster.call(self._read_on, asyncio.get_running_loop()))
         await self._ready.wait()
-
-    def _read_notes(self) -> dict[str, bytes]:
-        notes: dict[str, bytes] = {}
-        for rows, _ in self._log.changes(NOTES, 0, 0):
-            notes.update({name.decode(): value or b"" for name, value in rows})
-        return notes
 
     def _begin_reading(self) -> None:
         consumer = Consumer(self._cluster.consumer(**{"group.id": self._cluster.outer(self._group)}))
