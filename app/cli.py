@@ -6,7 +6,6 @@ Exit codes: 0 done, 1 failed, 2 wrong usage or a wrong setting. What a command n
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import sys
@@ -15,11 +14,11 @@ from typing import TYPE_CHECKING
 
 import click
 
+from app.dlq import dlq
+
 if TYPE_CHECKING:
     from app.settings import Settings
     from bridge.routes import Routes
-
-WORKER_ANSWERS = 30.0  # seconds that the running worker has for an answer
 
 
 class SettingError(click.ClickException):
@@ -214,6 +213,9 @@ def verify(name: str | None) -> None:
     sys.exit(not good)
 
 
+main.add_command(dlq)
+
+
 def _settings() -> Settings:
     from app.settings import SettingsError, load
 
@@ -234,27 +236,15 @@ def _routes(settings: Settings) -> Routes:
 
 def _post(settings: Settings, path: str, body: bytes) -> dict[str, int]:
     """Post JSON to the running worker and return its answer."""
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.web_host, settings.web_host)  # noqa: S104 - read, not bound
-    connection = http.client.HTTPConnection(host, settings.web_port, timeout=WORKER_ANSWERS)
-    place = f"http://{host}:{settings.web_port}{path}"
+    from app.worker_client import NoWorker, WorkerClient
+
+    worker = WorkerClient.of(settings)
     try:
-        connection.request("POST", path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise click.ClickException(f"no worker answers at {place} ({error}): start `a4co worker` first") from None
+        answer = worker.ask("POST", path, body=body)
+    except NoWorker as error:
+        raise click.ClickException(f"{error}: start `a4co worker` first") from None
     finally:
-        connection.close()
-    if response.status >= 300:
-        raise click.ClickException(f"{place} answered {response.status}: {_cause(answer)}")
-    return dict(json.loads(answer))
-
-
-def _cause(answer: bytes) -> str:
-    """Return what a problem+json says, or the answer as it is."""
-    text = answer.decode(errors="replace").strip()
-    try:
-        problem = json.loads(text)
-        return f"{problem['title']}: {problem['detail']}"
-    except (ValueError, TypeError, KeyError):
-        return text
+        worker.close()
+    if answer.status >= 300:
+        raise click.ClickException(f"{worker.url}{path} answered {answer.status}: {answer.cause}")
+    return dict(answer.body)

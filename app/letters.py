@@ -6,16 +6,17 @@ given twice, or by two people, or just before a kill, has its effect once.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
 from app import topics
 from app.domain.causes import caused
 from app.domain.dead_letters import DiscardLetter, LetterCommand, ReplayLetter, letter_id, place_of
-from app.domain.dialects import key_of
+from app.domain.dialects import Undecodable
 from app.engine.log import Log
 from app.engine.records import Record, Send
 from bridge.dead_letters import StillUnusable, again
+from bridge.routes import Routes
 
 AT_ONCE = 200
 """Letters of one transaction, at most."""
@@ -39,13 +40,12 @@ class Outcome(NamedTuple):
 
 
 class Letters:
-    """The dead letters of one log. `known` are the topics that a letter may go to again."""
+    """The dead letters of one log. `routes` tell keys, and topics beside the application's own."""
 
-    def __init__(
-        self, log: Log, known: Collection[str], partitions: int, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, log: Log, routes: Routes, partitions: int, clock: Callable[[], float] = time.time) -> None:
         self._log = log
-        self._known = frozenset(known)
+        self._routes = routes
+        self._known = {topic.name for topic in (*topics.ALL, *routes.more_topics())}
         self._partitions = partitions
         self._clock = clock
 
@@ -79,9 +79,10 @@ class Letters:
         self, letter: str, record: Record, by: str, payload: bytes | None, edited: str
     ) -> ReplayLetter | Outcome:
         try:
-            send = again(record, letter, key_of, payload)
+            send = again(record, letter, self._key_of, payload)
         except StillUnusable as error:
-            return Outcome(letter, STILL_UNUSABLE, f"{error.reason}: {error}")
+            why = str(error)
+            return Outcome(letter, STILL_UNUSABLE, why if why.startswith(error.reason) else f"{error.reason}: {why}")
         if send.topic not in self._known:
             return Outcome(letter, STILL_UNUSABLE, f"unknown-topic: there is no topic {send.topic!r}")
         if len(send.value or b"") > LARGEST:
@@ -97,6 +98,12 @@ class Letters:
             headers=send.headers,
             edited=edited,
         )
+
+    def _key_of(self, subject: str, payload: bytes) -> str:
+        route = self._routes.of(subject)
+        if route is None:
+            raise Undecodable("unknown-subject", subject)
+        return route.identify(subject, payload).key
 
     async def discard(self, letters: Sequence[str], by: str, reason: str, *, dry_run: bool = False) -> list[Outcome]:
         """Say of each that it is not needed, and why. On disk when it returns."""

@@ -72,7 +72,7 @@ class Marketplace:
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
             dead_letters=self.engine.tables[DEAD_LETTERS.name],
-            letters=Letters(log, [topic.name for topic in topics.ALL], settings.partitions, clock),
+            letters=Letters(log, load_routes(settings.routes_file), settings.partitions, clock),
             metrics=self.metrics,
             ready=self.ready,
             checks=self.checks,

@@ -58,7 +58,7 @@ def create_api(views: Views) -> FastAPI:
     api.add_exception_handler(PartitionElsewhere, elsewhere.answer)
     api.include_router(inventory.inventory_routes(views, elsewhere))
     api.include_router(orders.order_routes(views, elsewhere))
-    shown = dead_letters.ShownLetters(views, elsewhere)
+    shown = dead_letters.ShownLetters(views.dead_letters, views.letters, elsewhere, views.clock)
     api.include_router(dead_letters.letter_routes(shown))
     api.include_router(letter_wishes.wish_routes(shown))
     api.include_router(health.health_routes(views))

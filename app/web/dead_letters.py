@@ -1,9 +1,10 @@
 """Dead letters over HTTP: which there are, and what each is and was. It decides nothing about letters."""
 
 import base64
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
@@ -89,23 +90,15 @@ class LetterOutcome(Answer, frozen=True, kw_only=True):
 ANSWERS = (DeadLetter, LetterPage)
 
 
-class LetterViews(Protocol):
-    """What is answered from."""
-
-    @property
-    def dead_letters(self) -> ReadTable[Letter]: ...
-    @property
-    def letters(self) -> Letters: ...
-    @property
-    def clock(self) -> Callable[[], float]: ...
-
-
 class ShownLetters:
     """The letters as they are shown."""
 
-    def __init__(self, views: LetterViews, elsewhere: Elsewhere) -> None:
-        self.views = views
-        self._table = views.dead_letters
+    def __init__(
+        self, table: ReadTable[Letter], letters: Letters, elsewhere: Elsewhere, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.letters = letters
+        self.clock = clock
+        self._table = table
         self._elsewhere = elsewhere
 
     async def page(self, request: Request, selection: Selection, listed: str = "") -> LetterPage:
@@ -132,7 +125,7 @@ class ShownLetters:
             next_cursor=cursor_of(found.last),
             partial=here != partitions,
             missing_partitions=sorted(partitions - here),
-            as_of=iso(self.views.clock()),
+            as_of=iso(self.clock()),
         )
 
     def letter(self, identity: str) -> Letter:
@@ -144,7 +137,7 @@ class ShownLetters:
 
     async def answer(self, letter: Letter, status: int = 200) -> Response:
         """The letter with all there is."""
-        record = await self.views.letters.record(letter.letter_id)
+        record = await self.letters.record(letter.letter_id)
         return json_answer(_dead_letter(letter, record), status)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from app.domain.causes import iso
 from app.domain.dead_letters import LETTER_ID, Letter, LetterState
 from app.domain.events import MAX_ID
-from app.letters import GONE, STILL_UNUSABLE, Letters, Outcome
+from app.letters import GONE, STILL_UNUSABLE, Outcome
 from app.web.answers import SCHEMAS, Answer, json_answer, says
 from app.web.bodies import json_body_of
 from app.web.dead_letters import PATH, DeadLetter, LetterPage, ShownLetters
@@ -95,12 +95,12 @@ DryRun = Annotated[bool, Query(alias="dryRun")]
 def wish_routes(shown: ShownLetters) -> APIRouter:
     """The endpoints under /api/dead-letters that change something. Those about many are the first to be looked at."""
     router = APIRouter(tags=["dead letters"], default_response_class=Response)
-    _about_many(router, shown, shown.views.letters)
-    _about_one(router, shown, shown.views.letters)
+    _about_many(router, shown)
+    _about_one(router, shown)
     return router
 
 
-def _about_many(router: APIRouter, shown: ShownLetters, letters: Letters) -> None:
+def _about_many(router: APIRouter, shown: ShownLetters) -> None:
     problems = (400, 413, 415, 422, 503)
 
     @router.post(PATH + "/replay", responses=says(LettersDone, *problems), openapi_extra=_body(ReplaySome))
@@ -114,8 +114,8 @@ def _about_many(router: APIRouter, shown: ShownLetters, letters: Letters) -> Non
         """Replay the open letters that are named, or those of a filter, oldest first; each goes again once."""
         wish = await _wished(request, ReplaySome)
         page = await _filtered(request, shown, wish.letters, Selection(wanted, Order.OLDEST, limit, key_of(cursor)))
-        outcomes = await letters.replay(_named(page, wish.letters), wish.by, dry_run=dry_run)
-        return _done(page, outcomes, iso(shown.views.clock()), dry_run=dry_run)
+        outcomes = await shown.letters.replay(_named(page, wish.letters), wish.by, dry_run=dry_run)
+        return _done(page, outcomes, iso(shown.clock()), dry_run=dry_run)
 
     @router.post(PATH + "/discard", responses=says(LettersDone, *problems), openapi_extra=_body(DiscardSome))
     async def discard_letters(
@@ -128,8 +128,8 @@ def _about_many(router: APIRouter, shown: ShownLetters, letters: Letters) -> Non
         """Discard the open letters that are named, or those of a filter, oldest first."""
         wish = await _wished(request, DiscardSome)
         page = await _filtered(request, shown, wish.letters, Selection(wanted, Order.OLDEST, limit, key_of(cursor)))
-        outcomes = await letters.discard(_named(page, wish.letters), wish.by, wish.reason, dry_run=dry_run)
-        return _done(page, outcomes, iso(shown.views.clock()), dry_run=dry_run)
+        outcomes = await shown.letters.discard(_named(page, wish.letters), wish.by, wish.reason, dry_run=dry_run)
+        return _done(page, outcomes, iso(shown.clock()), dry_run=dry_run)
 
 
 async def _filtered(request: Request, shown: ShownLetters, named: list[str], selection: Selection) -> LetterPage | None:
@@ -156,7 +156,7 @@ def _done(page: LetterPage | None, outcomes: list[Outcome], as_of: str, *, dry_r
     return json_answer(body, 200 if dry_run else 202)
 
 
-def _about_one(router: APIRouter, shown: ShownLetters, letters: Letters) -> None:
+def _about_one(router: APIRouter, shown: ShownLetters) -> None:
     problems = (404, 409, 413, 415, 422, 503)
 
     @router.post(
@@ -169,7 +169,7 @@ def _about_one(router: APIRouter, shown: ShownLetters, letters: Letters) -> None
         payload = bytes(wish.payload) if wish.payload else None
         edited = "" if payload is None else f"edited: {len(payload)} bytes, sha256 {_digest(payload)}"
         if letter.state is LetterState.OPEN:
-            [outcome] = await letters.replay([letter_id], wish.by, payload=payload, edited=edited)
+            [outcome] = await shown.letters.replay([letter_id], wish.by, payload=payload, edited=edited)
             _refused(outcome)
             letter = await _decided(shown, letter_id)
         return await _told(shown, letter, LetterState.REPLAYED, edited)
@@ -180,7 +180,7 @@ def _about_one(router: APIRouter, shown: ShownLetters, letters: Letters) -> None
         letter = shown.letter(letter_id)
         wish = await _wished(request, DiscardOne)
         if letter.state is LetterState.OPEN:
-            await letters.discard([letter_id], wish.by, wish.reason)
+            await shown.letters.discard([letter_id], wish.by, wish.reason)
             letter = await _decided(shown, letter_id)
         return await _told(shown, letter, LetterState.DISCARDED)
 

@@ -8,7 +8,6 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from app import topics
 from app.domain.dead_letters import Letter
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
@@ -21,6 +20,7 @@ from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 from app.web.views import Views
+from bridge.routes import ROUTES
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -117,7 +117,7 @@ class Shop:
             order_sagas=self.order_sagas,
             inventory=self.inventory,
             dead_letters=self.dead_letters,
-            letters=Letters(self.log, [topic.name for topic in topics.ALL], PARTITIONS, lambda: NOON),
+            letters=Letters(self.log, ROUTES, PARTITIONS, lambda: NOON),
             metrics=self.metrics,
             ready=lambda: (not self.not_ready, self.not_ready),
             checks=lambda: self.checks,

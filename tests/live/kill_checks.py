@@ -21,6 +21,7 @@ from app.engine.store import Store
 from app.engine.tables import Table, TableSpec
 from bridge.log_to_nats import GROUP
 from bridge.routes import ROUTES
+from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
 from tests.live.kafka_read import KafkaAsRead
@@ -33,8 +34,9 @@ READ_BY_AGENTS = {
     "a4co.advance_order_sagas": ("orders", "payments", "notifications", "timers", "saga-replies"),
     "a4co.apply_stock_commands": ("stock-commands", "stock"),
     "a4co.send_mails": ("mails",),
+    "a4co.keep_dead_letters": ("dead-letters", "letter-commands"),
 }
-TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY)
+TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY, DEAD_LETTERS)
 
 
 async def stream_messages(client: Client, stream: str = "A4CO_EVENTS") -> list[Msg]:
