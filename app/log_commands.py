@@ -165,7 +165,9 @@ def _said(verdict: Verdict) -> str:
         return f"equal  {rows}"
     more = ", ..." if verdict.wrong > len(verdict.keys) else ""
     differ = f"; {verdict.wrong:,} keys differ: {', '.join(verdict.keys)}{more}" if verdict.wrong else ""
-    return f"FAIL   {rows}{differ}{'; its sums are not those of its rows' if verdict.sums_differ else ''}"
+    sums = "; its sums are not those of its rows" if verdict.sums_differ else ""
+    ahead = f"; the store is {verdict.ahead:,} records ahead of its changelog" if verdict.ahead else ""
+    return f"FAIL   {rows}{differ}{sums}{ahead}"
 
 
 # ---- both -----------------------------------------------------------------------------------------------

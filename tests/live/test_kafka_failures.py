@@ -1,9 +1,10 @@
 """What the engine does on Kafka when calls fail or have no answer: nothing is passed over, nobody waits for ever."""
 
 import asyncio
+import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.lanes import Effect, Topic
 from app.engine.records import Record, Send, TopicPartition
+from app.engine.store import Store
+from app.engine.verify import verify
+from tests.live.counting_app import COUNTS
 from tests.live.kafka_broker import KafkaBroker
 from tests.waiting import wait_until
 
@@ -48,17 +52,20 @@ class Owner:
 
     breaks_off = True
 
-    def __init__(self, log: KafkaLog, group: str = "failing.count") -> None:
+    def __init__(self, log: KafkaLog, topic: str = "numbers") -> None:
         self.has: set[int] = set()
-        self.lost: list[bool] = []
-        self.reader: KafkaReader = log.reader(group, ["numbers"], durable=False)
+        self.gone: list[int] = []
+        self.fails: Exception | None = None
+        self.reader: KafkaReader = log.reader("failing.count", [topic], durable=False)
 
     async def given(self, partitions: Collection[int]) -> None:
         self.has |= set(partitions)
 
     async def taken(self, partitions: Collection[int], *, lost: bool) -> None:
         self.has -= set(partitions)
-        self.lost.append(lost)
+        self.gone += partitions
+        if self.fails is not None:
+            raise self.fails
 
     async def take(self, count: int, within: float = 20) -> list[int]:
         """So many numbers."""
@@ -125,3 +132,61 @@ async def test_an_engine_that_is_stopped_while_kafka_is_silent_stops_all_lanes_a
         await engine.stop()
         assert time.monotonic() - began < 15, "they wait one after the other"
     await log.disconnect()
+
+
+async def test_a_store_ahead_of_its_changelog_is_not_called_equal(log: KafkaLog, tmp_path: Path) -> None:
+    await log.prepare({COUNTS.changelog: True}, 1)
+    await log.commit([Send(COUNTS.changelog, b"key", b'{"count":1}', (), None, 0)])
+    end = (await asyncio.to_thread(log.span, COUNTS.changelog, 0))[1]
+    for ahead in (0, 7):
+        store = Store(tmp_path / "counts", log.identity(COUNTS.changelog))
+        store.write([(b"key", b'{"count":1}')] + [(b"other", b'{"count":1}')] * bool(ahead), end + ahead)
+        store.close()
+        verdict = await asyncio.to_thread(verify, COUNTS, 0, tmp_path / "counts", log)
+        assert (verdict.equal, verdict.ahead, verdict.newer) == (not ahead, ahead, 0)
+
+
+async def test_a_commit_that_is_broken_off_lets_nobody_else_commit_before_it_has_ended(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two calls of one producer at a time are refused."""
+    commit, going = log._commit, threading.Event()
+
+    def slow(sends: Sequence[Send]) -> None:
+        assert not going.is_set(), "two commits at a time"
+        going.set()
+        time.sleep(0.5)
+        commit(sends)
+        going.clear()
+
+    monkeypatch.setattr(log, "_commit", slow)
+    broken_off = asyncio.create_task(say(log, 1))
+    await wait_until(going.is_set)
+    broken_off.cancel()
+    await say(log, 2)
+    with pytest.raises(asyncio.CancelledError):
+        await broken_off
+    batches = await asyncio.to_thread(list, log.replay("numbers", 0, 0))
+    assert [record.value for batch in batches for record in batch] == [b"1", b"2"]
+
+
+async def test_an_owner_that_fails_when_partitions_go_is_not_told_of_them_again(log: KafkaLog) -> None:
+    await log.prepare({"pairs": False}, 2)
+    owner, other = Owner(log, "pairs"), Owner(log, "pairs")
+    reader = owner.reader
+    await reader.start(owner)
+    while len(owner.has) < 2:
+        await reader.take(10, 0.1)
+    owner.fails = RuntimeError("the disk is full of olives")
+    await other.reader.start(other)
+
+    async def share() -> None:
+        while not other.has:
+            await asyncio.gather(reader.take(10, 0.1), other.reader.take(10, 0.1))
+
+    with pytest.raises(RuntimeError, match="olives"):
+        await share()
+    owner.fails = None
+    await reader.stop()
+    await other.reader.stop()
+    assert sorted(owner.gone) == [0, 1]

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection
@@ -19,7 +19,11 @@ from app.engine.records import Headers, Record, Send
 T = TypeVar("T")
 
 REQUEST = 15.0
-"""Seconds for one request of the admin client."""
+"""Seconds for one request."""
+
+FOR_EVER = 3600.0
+"""Seconds that the admin client waits for an answer, its longest: one that comes after the client gave it up ends the
+process (librdkafka 2.16: "Assertion `eonce->refcnt > 0' failed"; seen with brokers that were killed and came back)."""
 
 REFUSED = (KafkaError._AUTHENTICATION, KafkaError._SSL)  # noqa: SLF001 - librdkafka's own names
 """Causes that waiting does not mend."""
@@ -61,6 +65,7 @@ class Cluster:
         self.options = options
         self.threads = ThreadPoolExecutor(32, thread_name_prefix="kafka")
         self._admin: AdminClient | None = None
+        self._causes: dict[int, str] = {}
 
     def outer(self, name: str) -> str:
         """A name of ours as the cluster knows it."""
@@ -160,7 +165,9 @@ class Cluster:
     def admin(self) -> AdminClient:
         """The admin client."""
         if self._admin is None:
-            self._admin = AdminClient(self.common)
+            self._admin = AdminClient(
+                self.common | {"error_cb": lambda error: self._causes.update({error.code(): error.str()})}
+            )
         return self._admin
 
     def reach(self) -> None:
@@ -169,14 +176,13 @@ class Cluster:
         Raises:
             LogFailed: no broker answers, or it refuses us.
         """
-        causes: dict[int, str] = {}
-        asking = AdminClient(self.common | {"error_cb": lambda error: causes.update({error.code(): error.str()})})
         deadline = time.monotonic() + REQUEST
         while True:
             try:
-                asking.list_topics(timeout=1.0)
+                self.admin.list_topics(timeout=1.0)
             except KafkaException as error:
-                asking.poll(0)  # what the client knows of the cause
+                causes = self._causes
+                self.admin.poll(0)  # what the client knows of the cause
                 if any(code in causes for code in REFUSED) or time.monotonic() > deadline:
                     cause = next((causes[code] for code in TELLING if code in causes), why(error).str())
                     raise LogFailed(f"no Kafka at {self.options.servers}: {cause}") from error
@@ -194,14 +200,17 @@ class Cluster:
             return {}
         try:
             names_there = TopicCollection([self.outer(name) for name in names])
-            asked = self.admin.describe_topics(names_there, request_timeout=REQUEST)
-            return {name: str(asked[self.outer(name)].result(REQUEST).topic_id) for name in names}
+            asked = self.admin.describe_topics(names_there, request_timeout=FOR_EVER)
+            return {name: str(answer(asked[self.outer(name)]).topic_id) for name in names}
         except KafkaException as error:
-            raise LogFailed(f"Kafka does not know every topic of {sorted(names)}: {why(error).str()}") from error
+            raise failed(f"not every topic of {sorted(names)} is known", error) from error
 
     def partitions(self) -> dict[str, int]:
         """Every topic of ours and how many partitions it has."""
-        topics = self.admin.list_topics(timeout=REQUEST).topics
+        try:
+            topics = self.admin.list_topics(timeout=REQUEST).topics
+        except KafkaException as error:
+            raise failed("its topics are not told", error) from error
         prefix = self.options.prefix
         return {name[len(prefix) :]: len(of.partitions) for name, of in topics.items() if name.startswith(prefix)}
 
@@ -216,7 +225,7 @@ class Cluster:
             first = self._offsets(places, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
             last = self._offsets(places, OffsetSpec.latest())  # type: ignore[no-untyped-call]
         except KafkaException as error:
-            raise LogFailed(f"Kafka does not tell of its topics: {why(error).str()}") from error
+            raise failed("its topics are not told", error) from error
         states = {}
         for name, topic in topics.items():
             policy, retention = configs[name]["cleanup.policy"], float(configs[name]["retention.ms"])
@@ -228,15 +237,15 @@ class Cluster:
 
     def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
-        asked = self.admin.describe_configs(resources) if resources else {}
+        asked = self.admin.describe_configs(resources, request_timeout=FOR_EVER) if resources else {}
         return {
-            resource.name: {name: entry.value for name, entry in future.result(REQUEST).items()}
+            resource.name: {name: entry.value for name, entry in answer(future).items()}
             for resource, future in asked.items()
         }
 
     def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> dict[tuple[str, int], int]:
-        asked = self.admin.list_offsets(dict.fromkeys(places, spec)) if places else {}
-        return {(place.topic, place.partition): future.result(REQUEST).offset for place, future in asked.items()}
+        asked = self.admin.list_offsets(dict.fromkeys(places, spec), request_timeout=FOR_EVER) if places else {}
+        return {(place.topic, place.partition): answer(future).offset for place, future in asked.items()}
 
     def prepare(self, topics: Mapping[str, bool], partitions: int, settings: Mapping[str, str] | None = None) -> None:
         """Make the topics (name -> compacted) that are missing, and check that the others have so many partitions.
@@ -262,12 +271,13 @@ class Cluster:
             if name not in there
         ]
         if missing:
-            for future in self.admin.create_topics(missing, operation_timeout=REQUEST).values():
+            made = self.admin.create_topics(missing, operation_timeout=REQUEST, request_timeout=FOR_EVER)
+            for future in made.values():
                 try:
-                    future.result(REQUEST)
+                    answer(future)
                 except KafkaException as error:
                     if why(error).code() != KafkaError.TOPIC_ALREADY_EXISTS:  # another worker made it meanwhile
-                        raise LogFailed(f"Kafka: a topic can't be made: {why(error).str()}") from error
+                        raise failed("a topic can't be made", error) from error
         there = self.known(topics)
         for name in topics:
             if there.get(name) != partitions:
@@ -308,6 +318,14 @@ def served(work: Callable[[], object]) -> None:
         if isinstance(error.__cause__, KafkaException):
             raise error.__cause__ from None
         raise
+
+
+def answer(future: Future[Any]) -> Any:
+    """The admin client's answer. Raises KafkaException, also when it does not come in time: it is not given up."""
+    try:
+        return future.result(REQUEST)
+    except TimeoutError:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, f"no answer within {REQUEST:g} s")) from None  # noqa: SLF001
 
 
 def failed(what: str, error: KafkaException) -> LogFailed:

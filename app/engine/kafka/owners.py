@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 from confluent_kafka import KafkaException
 
-from app.engine.kafka.cluster import Cluster, why
+from app.engine.kafka.cluster import FOR_EVER, Cluster, why
 
 EVERY = 1.0
 """Seconds between two looks."""
@@ -29,10 +29,6 @@ APART = 0.1
 
 ANSWERS = 2.0
 """Seconds that the coordinator has for an answer."""
-
-FOR_EVER = 3600.0
-"""Seconds that the client waits for the answer, its longest: an answer that comes after the client gave it up ends the
-process (librdkafka 2.16: "Assertion `eonce->refcnt > 0' failed"; seen with brokers that were killed and came back)."""
 
 SETTLED = 5.0
 """Seconds after which a worker that was given nothing is one too many: the group gives a share within 1 to 3."""
