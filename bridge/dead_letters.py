@@ -21,7 +21,12 @@ OUTBOUND = topics.OUTBOUND.name
 DLQ = ".dlq"
 LONGEST_ERROR = 2_000
 LONGEST_STACK = 8_000
-PLACE = ("a4co-reason", "a4co-error", "a4co-topic", "a4co-partition", "a4co-offset")
+PLACE = ("a4co-reason", "a4co-error", "a4co-topic", "a4co-partition", "a4co-offset", "a4co-cut")
+LONGEST_KEPT = 4 * 1024 * 1024
+"""Bytes of a payload that are kept. Kafka takes 8 MiB with all headers, NATS may let 64 MiB through. Of a longer one
+`a4co-cut` has the length, and the stream, at `a4co-seq`, all of it."""
+LONGEST_EVENT, LONGEST_CUT = 256 * 1024, 64 * 1024
+"""Bytes of JSON that are told on `.dlq`, and of anything else: as text in JSON, a byte may take six."""
 
 
 def dead_letter(record: Record, reason: str, error: Exception | str) -> list[Send]:
@@ -54,6 +59,9 @@ def keep(
 ) -> Send:
     """The original with where it was (or was to go), for the operator. `place` is its partition and offset."""
     kept = tuple(pair for pair in headers if pair[0] not in PLACE)
+    if value is not None and len(value) > LONGEST_KEPT:
+        kept = (*kept, ("a4co-cut", b"%d" % len(value)))
+        value = value[:LONGEST_KEPT]
     found = (("a4co-partition", place[0]), ("a4co-offset", place[1])) if place else ()
     why = (
         ("a4co-reason", reason.encode()),
@@ -127,8 +135,13 @@ READ = {topic.name: topic for topic in topics.ALL}
 
 
 def _event(payload: bytes) -> Any:
-    """The payload as it is when it is JSON, else its text: what goes out must be JSON whatever came in."""
-    return msgspec.Raw(payload) if is_json(payload) else payload.decode(errors="replace")
+    """The payload as it is when it is JSON, else its text: what goes out must be JSON whatever came in.
+
+    Of a long one, its beginning: the word about a message must not be larger than NATS takes.
+    """
+    if len(payload) <= LONGEST_EVENT and is_json(payload):
+        return msgspec.Raw(payload)
+    return payload[:LONGEST_CUT].decode(errors="replace")
 
 
 def is_json(payload: bytes) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from app.domain import traces
 from app.domain.dialects import Undecodable
 from app.engine.records import Headers, Send
-from bridge import dead_letters
+from bridge import dead_letters, limits
 from bridge.counters import BridgeCounters
 from bridge.ledger import DEAD, MIRRORED, REPEATED, Counts
 from bridge.ordered_pull import Arrived
@@ -41,10 +41,13 @@ class Batch:
 
 
 class Intake:
-    """Takes the messages of one source. `seen` are those that were committed before."""
+    """Takes the messages of one source. `seen` are those that were committed before, `limit` a payload's bytes."""
 
-    def __init__(self, source: str, routes: Routes, origin: Origin, counters: BridgeCounters, seen: Seen) -> None:
+    def __init__(
+        self, source: str, routes: Routes, origin: Origin, counters: BridgeCounters, seen: Seen, limit: int
+    ) -> None:
         self.seen = seen
+        self._limit = limit
         self._source = source
         self._place = ("a4co-stream", source.encode())
         self._routes = routes
@@ -70,6 +73,7 @@ class Intake:
             batch.outcomes[message.subject, outcome] += 1
 
     def _take(self, message: Arrived, route: Route, batch: Batch) -> str:
+        limits.check(message, self._limit)
         found = route.identify(message.subject, message.data)
         print_ = fingerprint(message.subject, found)
         if print_ is not None:

@@ -55,10 +55,13 @@ def account_of(log: BridgeLog, source: str) -> Account | None:
 
 
 class Mirror:
-    """Reads one source. `run` works until the connection or the consumer ends, and may be called again then."""
+    """Reads one source. `run` works until the connection or the consumer ends, and may be called again then.
+
+    `limit`: bytes of a payload; what is larger is a dead letter.
+    """
 
     def __init__(
-        self, log: BridgeLog, source: Source, routes: Routes, origin: Origin, counters: BridgeCounters
+        self, log: BridgeLog, source: Source, routes: Routes, origin: Origin, counters: BridgeCounters, limit: int
     ) -> None:
         self.source = source
         self.account = account_of(log, source.name) or Account()
@@ -72,6 +75,7 @@ class Mirror:
         self._name = source.name
         self._routes = routes
         self._origin = origin
+        self._limit = limit
         self._intake = self._intake_anew()
 
     async def run(self, client: Client) -> None:
@@ -84,7 +88,8 @@ class Mirror:
         raise NotImplementedError
 
     def _intake_anew(self) -> Intake:
-        return Intake(self._name, self._routes, self._origin, self._counters, Seen(self._log, self._name))
+        seen = Seen(self._log, self._name)
+        return Intake(self._name, self._routes, self._origin, self._counters, seen, self._limit)
 
     def _remember(self) -> Account | None:
         """Go on from what was committed: a commit that was under way at the end may have become true or not."""
@@ -119,11 +124,12 @@ class StreamMirror(Mirror):
         routes: Routes,
         origin: Origin,
         counters: BridgeCounters,
+        limit: int,
         *,
         history: bool,
         name: str,
     ) -> None:
-        super().__init__(log, source, routes, origin, counters)
+        super().__init__(log, source, routes, origin, counters, limit)
         self._history = history
         self._bridge = name
         self._whole = source.way is Way.OWN
@@ -254,10 +260,11 @@ class CoreMirror(Mirror):
         routes: Routes,
         origin: Origin,
         counters: BridgeCounters,
+        limit: int,
         *,
         elsewhere: Callable[[str], bool],
     ) -> None:
-        super().__init__(log, source, routes, origin, counters)
+        super().__init__(log, source, routes, origin, counters, limit)
         self._elsewhere = elsewhere
         self._waiting: deque[Arrived] = deque()
         self._bytes = 0

@@ -26,7 +26,7 @@ def outgoing(record: Record, origin: Origin) -> Outgoing:
     """The message, marked as ours. A record without an id of its own gets one from its place in the log."""
     given = {name: value.decode(errors="replace") for name, value in record.headers}
     subject = given.get("a4co-subject", "")
-    message_id = given.get(MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}"
+    message_id = origin.sealed(given.get(MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}")
     headers = {
         MESSAGE_ID: message_id,
         ORIGIN: origin.mark(message_id, subject, record.value or b""),

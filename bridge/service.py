@@ -71,7 +71,7 @@ class Bridge:
         self._servers = servers
         self._stream = stream
         self._name = name
-        self._options = options
+        self._options = options or NatsOptions()
         self._routes = routes
         self._history = history
         self._on_failure = on_failure
@@ -208,7 +208,7 @@ class Bridge:
         return account_of(self._log, source) is not None
 
     def _mirror(self, source: Source, sources: Sources, origin: Origin) -> Mirror:
-        common = self._log, source, self._routes, origin, self.counters
+        common = self._log, source, self._routes, origin, self.counters, self._options.payload_limit
         if source.stream is None:
             return CoreMirror(*common, elsewhere=sources.reads_from_stream)
         history = self._history == "take" or (self._history == "auto" and source.way is Way.OWN)

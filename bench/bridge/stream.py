@@ -77,4 +77,4 @@ class Stream:
                         at = message.seq
                         identity = (message.headers or {}).get(MESSAGE_ID)
                         if identity is not None:
-                            judge.hear(number_of(identity), message.time / SECOND_NS)
+                            judge.hear(number_of(identity.partition(":")[0]), message.time / SECOND_NS)

@@ -81,6 +81,11 @@ def numbers(found: Iterable[Record]) -> list[int]:
     return [json.loads(record.value or b"")["eventData"]["number"] for record in found]
 
 
+def unsealed(headers: Mapping[str, str]) -> str:
+    """The Nats-Msg-Id without the bridge's seal behind it."""
+    return headers.get("Nats-Msg-Id", "").partition(":")[0]
+
+
 class Ears:
     """A core subscriber, as existing services are: what it heard, in order."""
 
@@ -91,7 +96,7 @@ class Ears:
         self.heard.append((message.subject, message.data, message.headers or {}))
 
     def ids(self) -> list[str]:
-        return [headers.get("Nats-Msg-Id", "") for _, _, headers in self.heard]
+        return [unsealed(headers) for _, _, headers in self.heard]
 
 
 async def stored(client: Client, stream: str = STREAM) -> list[tuple[str, str]]:
@@ -101,7 +106,7 @@ async def stored(client: Client, stream: str = STREAM) -> list[tuple[str, str]]:
     last = (await client.jetstream().stream_info(stream)).state.last_seq
     while True:
         message = await subscription.next_msg(5)
-        found.append((message.subject, (message.headers or {}).get("Nats-Msg-Id", "")))
+        found.append((message.subject, unsealed(message.headers or {})))
         if message.metadata.sequence.stream >= last:
             await subscription.unsubscribe()
             return found

@@ -29,7 +29,7 @@ BUSY = 7
 
 
 class Heard(NamedTuple):
-    """A message of the application. `identity` is its Nats-Msg-Id."""
+    """A message of the application. `identity` is its Nats-Msg-Id without the seal behind it."""
 
     subject: str
     identity: str
@@ -47,7 +47,8 @@ def is_answer(message: Msg) -> bool:
 
 def heard(message: Msg) -> Heard:
     """The message, read."""
-    return Heard(message.subject, (message.headers or {}).get("Nats-Msg-Id", ""), json.loads(message.data))
+    sealed = (message.headers or {}).get("Nats-Msg-Id", "")
+    return Heard(message.subject, sealed.rpartition(":")[0], json.loads(message.data))
 
 
 class MailServer(MailHandler):
