@@ -8,10 +8,11 @@ mails without an order; for user.*; and for `.dlq`.
 
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 import orjson
-from pydantic import ValidationError
+from msgspec import ValidationError, convert
 
 from app.domain.causes import caused
 from app.domain.envelopes import Outgoing, encode
@@ -136,18 +137,17 @@ def key_of(subject: str, payload: bytes) -> str:
 
 def _recognise(subject: str, payload: bytes) -> Spoken:
     body = load_object(payload)
-    versioned = re.search(r"\.v(\d+)$", subject)
-    if versioned is not None and versioned[1] != "1":
+    name, version = _versioned(subject)
+    if version not in ("", "1"):
         raise Undecodable("unknown-version", f"subject {subject}")
-    name = subject if versioned is None else subject[:-3]
     envelope = unwrapped(body)
     if "eventData" in envelope:
         data = envelope["eventData"]
         if not isinstance(data, dict):
             raise Undecodable("wrong-type", "eventData: not an object")
         _check_version(envelope)
-        return Spoken(subject, name, "a" if versioned is None else "b", envelope, data)
-    if versioned is None:
+        return Spoken(subject, name, "b" if version else "a", envelope, data)
+    if not version:
         raise Undecodable("unknown-dialect", "no eventData, and the subject is not a .v1")
     _check_version(envelope)
     for field in ("data", "payload"):
@@ -156,6 +156,13 @@ def _recognise(subject: str, payload: bytes) -> Spoken:
     if "data" in envelope or "payload" in envelope:
         raise Undecodable("wrong-type", "data: not an object")
     return Spoken(subject, name, "c", envelope, envelope, flat="eventId" not in envelope)
+
+
+@lru_cache(maxsize=256)
+def _versioned(subject: str) -> tuple[str, str]:
+    """A subject without its version, and that."""
+    name, _, version = subject.rpartition(".v")
+    return (name, version) if re.fullmatch(r"\d+", version) else (subject, "")
 
 
 def unwrapped(body: Body) -> Body:
@@ -223,7 +230,10 @@ def _key(spoken: Spoken) -> str:
 
 
 def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+    for value in values:
+        if value is not None:
+            return value
+    return None
 
 
 def _first_product(data: Body) -> Any:
@@ -253,27 +263,31 @@ def _event_id(spoken: Spoken) -> str:
         return caused(spoken.subject, "flat", content)
     if spoken.envelope.get("eventId") in (None, ""):
         raise Undecodable("missing-event-id")
-    envelope = SharedEvent if spoken.dialect == "c" else DomainEvent
-    return envelope.model_validate(spoken.envelope).event_id
+    shape: type[SharedEvent] = SharedEvent if spoken.dialect == "c" else DomainEvent
+    return convert(spoken.envelope, shape).event_id
 
 
 def _undecodable(error: ValidationError) -> Undecodable:
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return Undecodable("missing-field" if first["type"] == "missing" else "wrong-type", f"{where}: {first['msg']}")
+    text = str(error)
+    return Undecodable("missing-field" if "missing required field" in text else "wrong-type", text)
+
+
+def _kept(text: str | None) -> str | None:
+    return text and text[:MAX_TEXT]
 
 
 # ---- what it says ---------------------------------------------------------------------------------------
 
 
 def _order_created(spoken: Spoken, common: Body) -> OrderCreated:
-    data = OrderCreatedData.model_validate(spoken.data)
+    data = convert(spoken.data, OrderCreatedData)
     lines = tuple(
-        Line(item.product_id, item.quantity, item.unit_price, item.product_name, item.artisan_id) for item in data.items
+        Line(item.product_id, item.quantity, item.unit_price, _kept(item.product_name), _kept(item.artisan_id))
+        for item in data.items
     )
     return OrderCreated(
         customer_id=data.customer_id,
-        customer_email=data.customer_email or None,
+        customer_email=_kept(data.customer_email) or None,
         lines=lines,
         total=data.total_amount,
         currency=data.currency or "EUR",
@@ -291,19 +305,19 @@ def _correlation(spoken: Spoken) -> str | None:
 
 
 def _order_confirmed(spoken: Spoken, common: Body) -> OrderConfirmed:
-    data = OrderConfirmedData.model_validate(spoken.data)
-    return OrderConfirmed(payment_reference=data.payment_reference or data.payment_id, **common)
+    data = convert(spoken.data, OrderConfirmedData)
+    return OrderConfirmed(payment_reference=_kept(data.payment_reference or data.payment_id), **common)
 
 
 def _order_cancelled(spoken: Spoken, common: Body) -> OrderCancelled:
-    data = OrderCancelledData.model_validate(spoken.data)
+    data = convert(spoken.data, OrderCancelledData)
     return OrderCancelled(
         reason=data.reason[:MAX_TEXT], cancelled_by=(data.cancelled_by or "system")[:MAX_ID], **common
     )
 
 
 def _order_delivered(spoken: Spoken, common: Body) -> OrderDelivered:
-    return OrderDelivered(recipient=OrderDeliveredData.model_validate(spoken.data).recipient_name, **common)
+    return OrderDelivered(recipient=_kept(convert(spoken.data, OrderDeliveredData).recipient_name), **common)
 
 
 def _payment_id(spoken: Spoken, named: str | None) -> str:
@@ -312,7 +326,7 @@ def _payment_id(spoken: Spoken, named: str | None) -> str:
 
 
 def _payment_succeeded(spoken: Spoken, common: Body) -> PaymentSucceeded:
-    data = PaymentSucceededData.model_validate(spoken.data)
+    data = convert(spoken.data, PaymentSucceededData)
     payment_id = _payment_id(spoken, data.payment_id)
     return PaymentSucceeded(
         payment_id=payment_id,
@@ -324,7 +338,7 @@ def _payment_succeeded(spoken: Spoken, common: Body) -> PaymentSucceeded:
 
 
 def _payment_failed(spoken: Spoken, common: Body) -> PaymentFailed:
-    data = PaymentFailedData.model_validate(spoken.data)
+    data = convert(spoken.data, PaymentFailedData)
     code = data.error_code or "UNKNOWN"
     message = data.error_message or data.reason or data.failure_reason or code
     return PaymentFailed(
@@ -337,13 +351,13 @@ def _payment_failed(spoken: Spoken, common: Body) -> PaymentFailed:
 
 
 def _refund_processed(spoken: Spoken, common: Body) -> RefundProcessed:
-    data = RefundProcessedData.model_validate(spoken.data)
+    data = convert(spoken.data, RefundProcessedData)
     payment_id = data.original_payment_id or _payment_id(spoken, data.payment_id)
     return RefundProcessed(payment_id=payment_id, amount=data.amount, **common)
 
 
 def _email_sent(spoken: Spoken, common: Body) -> EmailSent:
-    data = EmailSentData.model_validate(spoken.data)
+    data = convert(spoken.data, EmailSentData)
     return EmailSent(template=data.template[:MAX_ID], recipient=data.recipient_email[:MAX_TEXT], **common)
 
 
@@ -351,7 +365,7 @@ def _stock_moved(spoken: Spoken, common: Body, *, ours: bool) -> StockMoved | No
     kind = spoken.name.removeprefix("inventory.stock.")
     if kind not in ("updated", "replenished", "depleted"):
         return None
-    data = StockMovedData.model_validate(spoken.data)
+    data = convert(spoken.data, StockMovedData)
     change = data.change_amount if data.change_amount is not None else data.quantity_added
     new_stock = data.new_stock if data.new_stock is not None else data.current_stock
     if change is None and new_stock is None:
@@ -362,9 +376,9 @@ def _stock_moved(spoken: Spoken, common: Body, *, ours: bool) -> StockMoved | No
         kind=kind,
         change=change,
         new_stock=new_stock,
-        artisan_id=data.artisan_id,
-        product_name=data.product_name,
-        category=data.category,
+        artisan_id=_kept(data.artisan_id),
+        product_name=_kept(data.product_name),
+        category=_kept(data.category),
         threshold=data.threshold,
         ours=ours,
         **common,

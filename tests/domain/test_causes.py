@@ -1,6 +1,6 @@
 """Ids follow from their cause: the standard's uuid5, every time the same."""
 
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +12,7 @@ words = st.text(st.characters(exclude_categories=["Cs"]), max_size=50)
 
 @given(words, words, words)
 def test_an_id_is_the_uuid5_of_its_cause_kind_and_qualifier(cause: str, kind: str, qualifier: str) -> None:
-    assert caused(cause, kind, qualifier) == str(uuid5(NAMESPACE, f"{cause}:{kind}:{qualifier}"))
+    assert caused(cause, kind, qualifier) == str(uuid5(UUID(str(NAMESPACE)), f"{cause}:{kind}:{qualifier}"))
 
 
 def test_a_time_has_milliseconds_and_z() -> None:
