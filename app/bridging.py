@@ -75,6 +75,7 @@ def watch_bridge(metrics: Metrics, bridge: Bridge | LeasedBridge) -> None:
     """Let a scrape read how far it is."""
     metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_in"]), "in")
     metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_out"]), "out")
+    metrics.bridge.ledger = bridge.ledger
 
 
 def nats_check(settings: Settings, bridge: Bridge | LeasedBridge) -> dict[str, Any]:
@@ -127,6 +128,10 @@ class BridgeProcess:
         """Whether the bridge crosses messages, here or in another process; and if not, why."""
         problem = self._bridge.status()["problem"]
         return not problem, {"nats": problem} if problem else {}
+
+    def crossing(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """How the bridge is, and what crossed it."""
+        return self._bridge.status(), self._bridge.ledger()
 
     def checks(self) -> dict[str, dict[str, Any]]:
         """The state of NATS and of the log, for /health."""

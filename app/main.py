@@ -40,7 +40,7 @@ from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.setting_types import is_loopback, redact
 from app.settings import Settings, SettingsError, load
-from app.web.api import create_api, create_health_api
+from app.web.api import create_api, create_bridge_api
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge import backlog
@@ -76,6 +76,7 @@ class Marketplace:
             metrics=self.metrics,
             ready=self.ready,
             checks=self.checks,
+            crossing=lambda: (self.bridge.status(), self.bridge.ledger()),
             import_stock=self.import_stock,
             clock=clock,
             service=settings.service_name,
@@ -287,7 +288,7 @@ def create_bridge_app(settings: Settings) -> faust.App:
         EngineError: the log belongs to one process.
     """
     process = bridge_alone(settings)
-    return _hosted(settings, process, create_health_api(process))
+    return _hosted(settings, process, create_bridge_api(process))
 
 
 def _hosted(settings: Settings, part: Marketplace | BridgeProcess, api: FastAPI) -> faust.App:

@@ -82,7 +82,7 @@ class NatsSettings(BaseSettings):
         "auto",
         description="messages from before a stream was first met: taken, left out, or (auto) of our own stream taken",
     )
-    routes_file: Path | None = Field(None, description="a TOML file that changes the routes: see docs/routes.md")
+    routes_file: Path | None = Field(None, description="a TOML file that changes the routes: see docs/bridge.md")
     nats_user: str = Field("", description="user name for NATS")
     nats_password_file: SecretFile = Field(None, description="a file that holds NATS_PASSWORD, instead of it")
     nats_password: str = Field(

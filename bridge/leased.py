@@ -108,6 +108,10 @@ class LeasedBridge:
         sign = self._lease.sign
         return sign is None or sign.note == BEHIND
 
+    def ledger(self) -> list[dict[str, Any]]:
+        """What crossed the bridge since the first start, where it runs here."""
+        return [] if self._bridge is None else self._bridge.ledger()
+
     def status(self) -> dict[str, Any]:
         """How the bridge is, or that it is another process's."""
         if self._bridge is not None:

@@ -10,6 +10,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from app.metrics.bridge import LedgerMetrics
 from app.metrics.events import OTHER, SUBJECTS, ByEvent, Cells, EventLabels, ProcessingTime
 from app.metrics.rows import RowMetrics, Summed
 
@@ -54,7 +55,8 @@ class Metrics:
         self._commit_seconds = self._histogram("log_commit_seconds", "Time of a commit, until it is on disk")
         self._rows = RowMetrics(clock, self.registry)
         self._readings = Readings()
-        for collector in (self._took, self._rows, self._readings):
+        self.bridge = LedgerMetrics()
+        for collector in (self._took, self._rows, self._readings, self.bridge):
             self.registry.register(collector)
         ProcessCollector(registry=self.registry)
 

@@ -2,12 +2,12 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Protocol
 
 from fastapi import FastAPI
 
 from app.engine.errors import PartitionElsewhere
-from app.web import dead_letters, health, inventory, letter_wishes, orders, problems
+from app.web import bridge, dead_letters, health, inventory, letter_wishes, orders, problems
 from app.web.answers import schemas
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
@@ -19,9 +19,14 @@ ANSWERS = (
     *orders.ANSWERS,
     *dead_letters.ANSWERS,
     *letter_wishes.ANSWERS,
+    *bridge.ANSWERS,
     *health.ANSWERS,
     problems.Problem,
 )
+
+
+class BridgeProcess(health.Watched, bridge.Bridged, Protocol):
+    """What a process without views shows."""
 
 
 class Api(FastAPI):
@@ -61,17 +66,19 @@ def create_api(views: Views) -> FastAPI:
     shown = dead_letters.ShownLetters(views.dead_letters, views.letters, elsewhere, views.clock)
     api.include_router(dead_letters.letter_routes(shown))
     api.include_router(letter_wishes.wish_routes(shown))
+    api.include_router(bridge.bridge_routes(views))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))
     return api
 
 
-def create_health_api(process: health.Watched) -> FastAPI:
-    """The ASGI application of a process without views: /health, /ready, /metrics."""
+def create_bridge_api(process: BridgeProcess) -> FastAPI:
+    """The ASGI application of the bridge alone: /api/bridge, /health, /ready, /metrics."""
     api = FastAPI(
         title="A4CO bridge", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     api.add_middleware(SecurityHeaders)
     problems.install_problems(api)
+    api.include_router(bridge.bridge_routes(process))
     api.include_router(health.health_routes(process))
     return api

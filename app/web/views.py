@@ -44,8 +44,8 @@ class Views:
 
     `ready` tells whether the tables are complete, and why not ({"tables": "2 partitions recovering"}). `checks` gives
     {"nats": {"status": "healthy" | "degraded" | "unhealthy", ...}, "database": {...}, ...}; "memory" is added when it
-    is missing. `import_stock` takes the whole list or raises; it returns when the lines are on disk. `clock` gives
-    seconds since the epoch, UTC. `memory_limit` is in bytes.
+    is missing. `crossing` gives the bridge's status and its ledger. `import_stock` takes the whole list or raises; it
+    returns when the lines are on disk. `clock` gives seconds since the epoch, UTC. `memory_limit` is in bytes.
     """
 
     order_sagas: ReadTable[OrderSaga]
@@ -55,6 +55,7 @@ class Views:
     metrics: Metrics
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     checks: Callable[[], Mapping[str, Mapping[str, Any]]]
+    crossing: Callable[[], tuple[Mapping[str, Any], list[dict[str, Any]]]]
     import_stock: Callable[[list[StockLine]], Awaitable[int]]
     clock: Callable[[], float]
     service: str = "a4co-streams"

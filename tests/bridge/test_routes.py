@@ -197,3 +197,23 @@ def test_the_commands_know_the_file(write: Write) -> None:
         refused = CliRunner().invoke(main, command, env={"ROUTES_FILE": str(file)})
         assert refused.exit_code == 2
         assert refused.output.startswith("Error: ROUTES_FILE: ")
+
+
+def test_the_example_file_adds_the_rest_of_the_marketplaces_subjects() -> None:
+    routes = load_routes(Path(__file__).parents[2] / "docs" / "examples" / "routes.toml")
+    families = [
+        "artisan",
+        "product",
+        "geo",
+        "loyalty",
+        "saga",
+        "analytics",
+        "chat",
+        "cms",
+        "admin",
+        "event",
+        "system",
+        "integration",
+    ]
+    assert all(routes.of(f"{family}.thing.happened") for family in families)
+    assert len(routes.more_topics()) == len(families)

@@ -87,6 +87,8 @@ class Shop:
     dead_letters: MemoryTable[Letter] = field(default_factory=lambda: MemoryTable(DEAD_LETTERS))
     metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
     not_ready: dict[str, str] = field(default_factory=dict)
+    crossing: dict[str, Any] = field(default_factory=lambda: {"problem": None, "lag_in": 0, "lag_out": 0})
+    ledger: list[dict[str, Any]] = field(default_factory=list)
     checks: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
     )
@@ -121,6 +123,7 @@ class Shop:
             metrics=self.metrics,
             ready=lambda: (not self.not_ready, self.not_ready),
             checks=lambda: self.checks,
+            crossing=lambda: (self.crossing, self.ledger),
             import_stock=self.import_stock,
             clock=lambda: NOON,
         )

@@ -405,6 +405,7 @@ async def test_ready_or_when_to_come_back_and_why(shop: Shop, web: httpx.AsyncCl
 # ---- documents -----------------------------------------------------------------------------------------
 
 PATHS = {
+    "/api/bridge",
     "/api/dead-letters",
     "/api/dead-letters/discard",
     "/api/dead-letters/replay",
@@ -457,6 +458,7 @@ NAMES = set(
 events_published_total events_processed_total events_processing_time_seconds events_failed_total saga_started_total
 saga_completed_total saga_compensations_total saga_active saga_duration_seconds inventory_reservations_active
 inventory_reservations_expired_total payments_processed_total orders_by_state timers_due oversold dead_letters_total
+bridge_in_total bridge_in_gone_total bridge_in_waiting bridge_in_unaccounted
 bridge_mirrored_total bridge_published_total bridge_lag bridge_gap_total log_commits_total log_commit_seconds
 process_resident_memory_bytes
 """.split()  # noqa: SIM905 - more readable than a list
@@ -469,6 +471,28 @@ async def test_metrics_have_every_name_from_the_start(web: httpx.AsyncClient) ->
     told = {line.split()[2] for line in response.text.splitlines() if line.startswith("# TYPE")}
     assert told >= NAMES
     assert "oversold 0.0" in response.text
+
+
+LINE = {
+    "source": "A4CO_EVENTS", "way": "own stream", "position": 12, "waiting": 3, "waitingSeconds": 1.5,
+    "keptSeconds": 604800.0, "read": 12, "ignored": 1, "gone": 2, "unaccounted": 0,
+    "routes": {"order.created": {"mirrored": 8, "repeated": 2, "dead-lettered": 1}},
+}  # fmt: skip
+
+
+async def test_the_ledger_of_the_bridge_is_shown_and_measured(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.ledger = [LINE]
+    shop.metrics.bridge.ledger = lambda: shop.ledger
+    answer = (await web.get("/api/bridge")).json()
+    assert answer == {
+        "here": True, "problem": None, "lagIn": 0, "lagOut": 0, "notDurable": [], "sources": [LINE],
+    }  # fmt: skip
+    assert shop.metric("bridge_in_total", route="order.created", outcome="repeated") == 2
+    assert shop.metric("bridge_in_gone_total", source="A4CO_EVENTS") == 2
+    assert shop.metric("bridge_in_waiting_seconds", source="A4CO_EVENTS") == 1.5
+    shop.crossing = {"stands_by": True, "problem": None, "lag_in": 0, "lag_out": 0}
+    shop.ledger = []
+    assert (await web.get("/api/bridge")).json()["here"] is False
 
 
 async def test_metrics_of_events_have_bounded_labels(shop: Shop, web: httpx.AsyncClient) -> None:
