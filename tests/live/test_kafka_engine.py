@@ -19,7 +19,8 @@ from app.engine.errors import LogFailed
 from app.engine.kafka.cluster import Cluster
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
-from app.engine.kafka.sole import AHEAD, SoleLog
+from app.engine.kafka.read_ahead import AHEAD, AHEAD_BYTES, TAKEN
+from app.engine.kafka.sole import SoleLog
 from app.engine.records import Send, TopicPartition
 from app.settings import Settings
 from tests.live.counting import (
@@ -254,6 +255,32 @@ async def test_a_flood_in_one_partition_hides_nothing_of_the_others_from_the_bri
             offset += len(records)
             await sole.commit([], offsets={TopicPartition("outbound", 0): offset})
         assert sole.committed("", "outbound", 0) == 3 * AHEAD
+    finally:
+        await sole.close()
+        await log.disconnect()
+
+
+async def test_large_records_are_read_ahead_only_as_far_as_memory_is_meant_for_them(
+    kafka_broker: KafkaBroker, prefix: str
+) -> None:
+    log = KafkaLog(KafkaOptions(kafka_broker.servers, "one", prefix), "bridging")
+    await log.connect()
+    await log.prepare({"outbound": False}, PARTITIONS)
+    large = 1_000_000  # and small on its way: it is sent compressed
+    for number in range(60):
+        value = b"%04d" % number + bytes(large - 4)
+        await log.commit([Send("outbound", None, value, (), None, 0)])
+    sole = SoleLog(log, "bridging.bridge", "outbound", "bridging.out")
+    await sole.open()
+    try:
+        offset, most = 0, 0
+        for number in range(60):
+            records = await wait_until(lambda: sole.read("outbound", 0, offset, 60), within=10)  # noqa: B023
+            most = max(most, sum(len(record.value or b"") for record in records))
+            assert int((records[0].value or b"")[:4]) == number
+            offset = records[0].offset + 1
+            await sole.commit([], offsets={TopicPartition("outbound", 0): offset})
+        assert most <= AHEAD_BYTES // PARTITIONS + (TAKEN + 1) * large
     finally:
         await sole.close()
         await log.disconnect()

@@ -73,7 +73,6 @@ class Cluster:
 
     def record(self, message: Message) -> Record:
         """A message as a record."""
-        headers = message.headers()
         return Record(
             (message.topic() or "")[len(self.options.prefix) :],
             message.partition() or 0,
@@ -81,7 +80,7 @@ class Cluster:
             message.timestamp()[1] / 1000,
             message.key(),
             message.value(),
-            cast(Headers, tuple(headers)) if headers else (),
+            headers_of(message),
         )
 
     def produce(
@@ -94,19 +93,20 @@ class Cluster:
 
         `delivered` hears of the last message for each partition that is named: those before it have come there as well.
         """
-        last = {(send.topic, send.partition): at for at, send in enumerate(sends) if send.partition is not None}
-        heard = set(last.values()) if delivered else ()
+        heard: Collection[int] = ()
+        if delivered is not None:
+            last = {(send.topic, send.partition): at for at, send in enumerate(sends) if send.partition is not None}
+            heard = set(last.values())
+        names: dict[str, str] = {}
+        produce = producer.produce
         for at, (topic, key, value, headers, timestamp, partition) in enumerate(sends):
-            options: dict[str, Any] = {"headers": list(headers)} if headers else {}
-            if partition is not None:
-                options["partition"] = partition
-                if at in heard:
-                    options["on_delivery"] = delivered
-            if timestamp is not None:
-                options["timestamp"] = int(1000 * timestamp)
+            name = names.get(topic) or names.setdefault(topic, self.outer(topic))
+            place = -1 if partition is None else partition  # librdkafka's own for "by the key"
+            told = delivered if at in heard else None
+            when = 0 if timestamp is None else int(1000 * timestamp)
             while True:
                 try:
-                    producer.produce(self.outer(topic), value, key, **options)
+                    produce(name, value, key, place, told, None, when, list(headers) if headers else None)
                 except BufferError:
                     served(lambda: producer.poll(0.1))
                 else:
@@ -308,6 +308,12 @@ class Cluster:
     def close(self) -> None:
         """End the threads."""
         self.threads.shutdown(wait=False, cancel_futures=True)
+
+
+def headers_of(message: Message) -> Headers:
+    """A message's headers as a record has them."""
+    headers = message.headers()
+    return cast(Headers, tuple(headers)) if headers else ()
 
 
 def served(work: Callable[[], object]) -> None:
