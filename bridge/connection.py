@@ -10,12 +10,12 @@ from typing import Any
 
 import nats
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from app.nats_settings import NatsOptions
 from app.setting_types import redact
 from bridge.credentials import AccessError, access, explained
+from bridge.frames import FrameClient
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -35,7 +35,7 @@ class Disconnected(BridgeError):
     """The connection to NATS is gone or could not be made."""
 
 
-class LenientClient(Client):
+class LenientClient(FrameClient):
     """nats-py stops reading for good, and tells nobody, at a header block or a subject that it can't parse. Publishers
     can make both, and the stream would deliver them again to every new connection.
 
@@ -98,7 +98,7 @@ class Connection:
                 transport.close()  # type: ignore[no-untyped-call]
 
 
-def raise_if_refused(client: Client) -> None:
+def raise_if_refused(client: FrameClient) -> None:
     """After a flush: NATS has said by then what it refused of all that was published before.
 
     Raises:

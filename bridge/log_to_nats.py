@@ -13,7 +13,6 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
 
@@ -24,6 +23,7 @@ from bridge.bridge_log import BridgeLog
 from bridge.connection import BridgeError, raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
+from bridge.frames import FrameClient
 from bridge.jetstream import API_TIMEOUT, BARRIER, StreamState, stream_state
 from bridge.ordered_pull import OrderedPull
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
@@ -111,7 +111,7 @@ class Publisher:
     def _committed(self, partition: int) -> int:
         return self._log.committed(GROUP, OUTBOUND, partition) or 0
 
-    async def run(self, client: Client, sources: Sources) -> None:
+    async def run(self, client: FrameClient, sources: Sources) -> None:
         """Publish what is in the topic and what comes, until `stop`.
 
         Raises:
@@ -137,7 +137,7 @@ class Publisher:
         self._stopping = True
         self._appended.set()
 
-    async def _publish_all(self, client: Client, sources: Sources, inbox: str) -> None:
+    async def _publish_all(self, client: FrameClient, sources: Sources, inbox: str) -> None:
         """Publish one batch while the acks of the one before come in."""
         while True:
             self._appended.clear()
@@ -190,7 +190,9 @@ class Publisher:
 
     # ---- publishing ------------------------------------------------------------------------------------
 
-    async def _publish(self, client: Client, sources: Sources, inbox: str, message: Outgoing, flight: Flight) -> None:
+    async def _publish(
+        self, client: FrameClient, sources: Sources, inbox: str, message: Outgoing, flight: Flight
+    ) -> None:
         record = message.record
         flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
         if message.message_id in self._out:
@@ -270,7 +272,7 @@ class Publisher:
             flight.done.set_exception(PublishFailed(why))
             flight.done.exception()  # a flight that is given up meanwhile is not an error of its own
 
-    async def _settle(self, client: Client, sources: Sources, flight: Flight) -> None:
+    async def _settle(self, client: FrameClient, sources: Sources, flight: Flight) -> None:
         """Wait for the batch's acks; then its offsets, and how far the stream is, are to be committed."""
         if flight.plain:
             await client.flush()
@@ -319,7 +321,7 @@ class Publisher:
 
     # ---- what is out already ---------------------------------------------------------------------------
 
-    async def _find_what_is_out(self, client: Client, sources: Sources) -> None:
+    async def _find_what_is_out(self, client: FrameClient, sources: Sources) -> None:
         """Read the ids that the streams got from us since the last commit, and pass over their records."""
         self._holders = {}
         found: dict[tuple[str, str], tuple[str, int]] = {}
@@ -347,7 +349,7 @@ class Publisher:
             if (place := places.get(stream.name)) is not None
         }
 
-    async def _barrier(self, client: Client) -> int:
+    async def _barrier(self, client: FrameClient) -> int:
         """Our stream's sequence once all that was sent before has been stored.
 
         Raises:
@@ -360,7 +362,7 @@ class Publisher:
         return ack.seq
 
     async def _ids(
-        self, client: Client, stream: StreamState, after: int, until: int
+        self, client: FrameClient, stream: StreamState, after: int, until: int
     ) -> dict[tuple[str, str], tuple[str, int]]:
         """Stream and sequence of each (id, mark) in it. A forged mark is nobody's: it equals none of ours."""
         found: dict[tuple[str, str], tuple[str, int]] = {}
@@ -375,7 +377,7 @@ class Publisher:
         return found
 
     def _passed(
-        self, client: Client, sources: Sources, found: dict[tuple[str, str], tuple[str, int]]
+        self, client: FrameClient, sources: Sources, found: dict[tuple[str, str], tuple[str, int]]
     ) -> tuple[dict[TopicPartition, int], dict[str, tuple[str, int]]]:
         """The offsets behind the records that are out, and the ids that are out beyond a record that isn't.
 

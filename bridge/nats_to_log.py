@@ -15,12 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from app.engine.cancelling import unbroken
 from bridge.bridge_log import BridgeLog
 from bridge.counters import BridgeCounters
+from bridge.frames import FrameClient
 from bridge.intake import Batch, Intake
 from bridge.jetstream import StreamState, api, rfc3339, stored_at
 from bridge.ledger import Account
@@ -78,7 +78,7 @@ class Mirror:
         self._limit = limit
         self._intake = self._intake_anew()
 
-    async def run(self, client: Client) -> None:
+    async def run(self, client: FrameClient) -> None:
         """Mirror what is there and what comes.
 
         Raises:
@@ -136,7 +136,7 @@ class StreamMirror(Mirror):
         self._follows: int | None = None
         self._gone = 0
 
-    async def run(self, client: Client) -> None:
+    async def run(self, client: FrameClient) -> None:
         """Mirror what is in the stream and what comes. Raises as `Mirror.run`."""
         stream = self.source.stream
         if stream is None:
@@ -190,7 +190,7 @@ class StreamMirror(Mirror):
 
     # ---- where to go on --------------------------------------------------------------------------------
 
-    async def _resume(self, client: Client, stream: StreamState) -> OrderedPull:
+    async def _resume(self, client: FrameClient, stream: StreamState) -> OrderedPull:
         account = self._remember()
         self._follows, self._gone = None, 0
         if account is None and not self._history and stream.last_seq:
@@ -227,12 +227,12 @@ class StreamMirror(Mirror):
         )  # fmt: skip
         return self._pull(client, stream, since=account.time + 1)
 
-    def _pull(self, client: Client, stream: StreamState, *, seq: int = 1, since: int | None = None) -> OrderedPull:
+    def _pull(self, client: FrameClient, stream: StreamState, *, seq: int = 1, since: int | None = None) -> OrderedPull:
         durable = f"{self._bridge}-{secrets.token_hex(4)}" if self.source.way is Way.INTEREST else ""
         subjects = () if self._whole else self.source.subjects
         return OrderedPull(client, stream.name, seq=seq, since=since, subjects=subjects, durable=durable)
 
-    async def _is_where_it_was(self, client: Client, stream: StreamState, account: Account) -> bool:
+    async def _is_where_it_was(self, client: FrameClient, stream: StreamState, account: Account) -> bool:
         """Whether the message at the position is the one that was mirrored; true as well when it is old and gone."""
         if stream.last_seq < account.seq:
             return False
@@ -241,7 +241,7 @@ class StreamMirror(Mirror):
         stored = await stored_at(client, stream.name, account.seq)
         return stored is None or stored == account.time
 
-    async def _drop_former(self, client: Client, stream: StreamState, pull: OrderedPull) -> None:
+    async def _drop_former(self, client: FrameClient, stream: StreamState, pull: OrderedPull) -> None:
         """Only now: without a consumer, an interest stream drops what comes."""
         former = re.compile(re.escape(self._bridge) + "-[0-9a-f]{8}")
         names = (await api(client, f"CONSUMER.NAMES.{stream.name}", {})).get("consumers") or []
@@ -271,7 +271,7 @@ class CoreMirror(Mirror):
         self._lost = 0
         self._arrived = asyncio.Event()
 
-    async def run(self, client: Client) -> None:
+    async def run(self, client: FrameClient) -> None:
         """Mirror what is published. Raises as `Mirror.run`."""
         self._remember()
         subscriptions = [

@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Self
 
 import nats.errors
-from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from bridge.connection import BridgeError
+from bridge.frames import Frame, FrameClient, headers_of
 from bridge.jetstream import SECOND_NS, api, rfc3339
 
 REQUEST = 500
@@ -57,7 +56,7 @@ class OrderedPull:
 
     def __init__(
         self,
-        client: Client,
+        client: FrameClient,
         stream: str,
         *,
         seq: int = 1,
@@ -97,16 +96,16 @@ class OrderedPull:
                 "max_bytes": max(REQUEST_BYTES, 2 * client.max_payload),
             }
         ).encode()
-        self._arrived: deque[Msg] = deque()
+        self._arrived: deque[Frame] = deque()
         self._wake = asyncio.Event()
         self._credit = 0
         self._delivered = 0
-        self._last = ""
+        self._last = b""
         self._lost = ""
         self._subscription: Subscription | None = None
 
     async def __aenter__(self) -> Self:
-        self._subscription = await self._client.subscribe(f"{self._inbox}.*", cb=self._receive)
+        self._subscription = await self._client.hear(f"{self._inbox}.*", self._receive)
         body = {"stream_name": self._stream, "config": self._config}
         verb = "CONSUMER.DURABLE.CREATE" if self.durable else "CONSUMER.CREATE"
         place = f"{self._stream}.{self.durable}".rstrip(".")
@@ -149,7 +148,7 @@ class OrderedPull:
     async def ack(self) -> None:
         """All that was taken so far is done: the durable consumer's stream may drop it."""
         if self._last:
-            await self._client.publish(self._last, b"+ACK")
+            await self._client.publish(self._last.decode(), b"+ACK")
 
     async def waits(self, seconds: float) -> bool:
         """Whether something has arrived, or arrives within so many seconds."""
@@ -166,12 +165,13 @@ class OrderedPull:
             self._credit += REQUEST
             await self._client.publish(self._next, self._request, reply=f"{self._inbox}.r")
 
-    async def _receive(self, message: Msg) -> None:
-        if message.reply.startswith("$JS.ACK."):
-            self._credit -= 1
-            self._arrived.append(message)
-        else:
-            self._hear(message.headers or {})
+    def _receive(self, frames: Sequence[Frame]) -> None:
+        for frame in frames:
+            if frame[1].startswith(b"$JS.ACK."):
+                self._credit -= 1
+                self._arrived.append(frame)
+            else:
+                self._hear(headers_of(frame[2]))
         self._wake.set()
 
     def _hear(self, headers: dict[str, str]) -> None:
@@ -185,14 +185,20 @@ class OrderedPull:
         else:
             self._lost = description or f"status {status}"
 
-    def _read(self, message: Msg) -> Arrived:
+    def _read(self, frame: Frame) -> Arrived:
+        subject, reply, headers, data = frame
         # $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two more.
-        tokens = message.reply.split(".")
+        tokens = reply.split(b".")
         at = 5 if len(tokens) == 9 else 7
         delivered = int(tokens[at + 1])
         if delivered != self._delivered + 1:
             raise ConsumerLost(f"{self._stream}: delivery {delivered} came after {self._delivered}")
-        self._delivered, self._last = delivered, message.reply
+        self._delivered, self._last = delivered, reply
         return Arrived(
-            int(tokens[at]), int(tokens[at + 2]), int(tokens[at + 3]), message.subject, message.headers, message.data
+            int(tokens[at]),
+            int(tokens[at + 2]),
+            int(tokens[at + 3]),
+            subject.decode(errors="replace"),
+            (headers_of(headers) or None) if headers else None,
+            data,
         )

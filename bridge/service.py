@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import nats.errors
-from nats.aio.client import Client
 
 from app.engine.cancelling import end
 from app.engine.errors import EngineError
@@ -20,6 +19,7 @@ from app.nats_settings import NatsOptions
 from bridge.bridge_log import BridgeLog
 from bridge.connection import BridgeError, Connection, Disconnected, connect, raise_if_refused
 from bridge.counters import BridgeCounters
+from bridge.frames import FrameClient
 from bridge.ledger import OUTCOMES
 from bridge.log_to_nats import Publisher
 from bridge.nats_to_log import CoreMirror, Mirror, StreamMirror, account_of
@@ -214,7 +214,7 @@ class Bridge:
         history = self._history == "take" or (self._history == "auto" and source.way is Way.OWN)
         return StreamMirror(*common, history=history, name=self._name)
 
-    async def _look_again(self, client: Client, sources: Sources) -> None:
+    async def _look_again(self, client: FrameClient, sources: Sources) -> None:
         """Until something that isn't in our own stream is kept elsewhere than it was."""
         shape = sources.shape()
         if not shape:

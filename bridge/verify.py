@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 import nats.errors
-from nats.aio.client import Client
 
 from app import topics
 from app.domain.dialects import Undecodable
@@ -18,6 +17,7 @@ from app.engine.log import TopicState
 from app.engine.records import Record
 from app.nats_settings import NatsOptions
 from bridge.connection import BridgeError, connect
+from bridge.frames import FrameClient
 from bridge.jetstream import ApiError, StreamState, rfc3339, stream_state
 from bridge.ledger import Account
 from bridge.ordered_pull import OrderedPull
@@ -111,7 +111,7 @@ async def verify(
         await connection.close()
 
 
-async def _verify(log: Looked, client: Client, routes: Routes, tell: Tell) -> list[Finding]:
+async def _verify(log: Looked, client: FrameClient, routes: Routes, tell: Tell) -> list[Finding]:
     # The order counts: what the accounts say is in the topics when those are read afterwards.
     noted = await asyncio.to_thread(log.notes)
     accounts = {name[5:]: Account.unpacked(note) for name, note in noted.items() if name.startswith("nats:")}
@@ -139,7 +139,7 @@ async def _verify(log: Looked, client: Client, routes: Routes, tell: Tell) -> li
     return list(findings.values())
 
 
-async def _stream(client: Client, finding: Finding) -> StreamState | None:
+async def _stream(client: FrameClient, finding: Finding) -> StreamState | None:
     if not finding.account.stream_created:
         finding.problem = "" if finding.source == "core NATS" else "nothing of it was read"
         return None
@@ -187,7 +187,7 @@ class _Absent(NamedTuple):
 
 
 async def _compare(
-    client: Client, stream: StreamState, routes: Routes, finding: Finding, found: _Found, tell: Tell
+    client: FrameClient, stream: StreamState, routes: Routes, finding: Finding, found: _Found, tell: Tell
 ) -> list[_Absent]:
     """Count what is there; what is not in the topics comes back."""
     absent: list[_Absent] = []

@@ -5,12 +5,12 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Iterable
 
 import nats.errors
-from nats.aio.client import Client
 
 from bench.bridge.judge import Judge
 from bench.bridge.messages import Spoken, number_of
 from bench.programs import STUCK, Wrong
 from bridge.connection import connect
+from bridge.frames import FrameClient
 from bridge.jetstream import ApiError, api, ensure_stream, stream_state
 from bridge.ordered_pull import OrderedPull
 from bridge.origin import MESSAGE_ID
@@ -27,7 +27,7 @@ class Stream:
         self.url = url
 
     @contextlib.asynccontextmanager
-    async def _connected(self) -> AsyncIterator[Client]:
+    async def _connected(self) -> AsyncIterator[FrameClient]:
         connection = await connect([self.url], "bench")
         try:
             yield connection.client
