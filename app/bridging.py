@@ -10,6 +10,7 @@ from app import topics
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError, LogFailed
 from app.engine.kafka.log import KafkaLog
+from app.log_wait import LogWait
 from app.metrics.worker import Metrics
 from app.settings import Settings
 from bridge import backlog
@@ -102,12 +103,15 @@ class BridgeProcess:
         self._on_failure: Failed = lambda _error: None
         self._bridge = make_bridge(settings, log, self.metrics, self._failed)
         self._telling: asyncio.Task[None] | None = None
+        self._waiting = LogWait(log, self._begin)
 
     async def start(self, on_failure: Callable[[BaseException], None]) -> None:
-        """Make the topics that are missing, and take part. `on_failure` hears why it ended, if it ends by itself."""
+        """Take part, once the log is there, with the topics that are missing. `on_failure` hears why it ended."""
         self._on_failure = self._log.on_failure = on_failure
         self._log.on_commit = self.metrics.committed
-        await self._log.connect()
+        await self._waiting.start(on_failure)
+
+    async def _begin(self) -> None:
         every = (*topics.ALL, *load_routes(self._settings.routes_file).more_topics())
         await self._log.prepare({topic.name: topic.compacted for topic in every}, self._settings.partitions)
         watch_bridge(self.metrics, self._bridge)
@@ -116,6 +120,7 @@ class BridgeProcess:
 
     async def stop(self) -> None:
         """Let what is under way be acked and committed, and let others have the bridge."""
+        await self._waiting.stop()
         if self._telling is not None:
             self._telling.cancel()
         await self._bridge.stop()
@@ -126,6 +131,8 @@ class BridgeProcess:
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether the bridge crosses messages, here or in another process; and if not, why."""
+        if self._waiting.problem:
+            return False, {"kafka": self._waiting.problem}
         problem = self._bridge.status()["problem"]
         return not problem, {"nats": problem} if problem else {}
 

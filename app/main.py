@@ -37,6 +37,7 @@ from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.engine.standby import Standby
 from app.letters import Letters
+from app.log_wait import LogWait
 from app.metrics.worker import Metrics
 from app.setting_types import is_loopback, redact
 from app.settings import Settings, SettingsError, load
@@ -63,6 +64,7 @@ class Marketplace:
         self.metrics = Metrics(clock)
         self.bridge = make_bridge(settings, log, self.metrics, self._failed, here=settings.bridge == "inside")
         self._telling: asyncio.Task[None] | None = None
+        self._waiting = LogWait(log, self._begin)
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self._standby: Standby | None = None
         if settings.standby and isinstance(log, KafkaLog):
@@ -104,12 +106,14 @@ class Marketplace:
     # ---- running ---------------------------------------------------------------------------------------
 
     async def start(self, on_failure: Callable[[BaseException], None]) -> None:
-        """Recover the tables, then run agents and bridge. `on_failure` hears why it ended, if it ends by itself."""
+        """Recover the tables, then run agents and bridge, once the log is there. `on_failure` hears why it ended."""
         self.log.on_failure = self._failed
         self.log.on_commit = self.metrics.committed
         self.engine.on_failure = self._failed
         self._on_failure = on_failure
-        await self.log.connect()
+        await self._waiting.start(on_failure)
+
+    async def _begin(self) -> None:
         await self.engine.open()
         for lane in self.engine.lanes:
             self.metrics.watch("events_lag", lane.lag, lane.name)
@@ -124,6 +128,7 @@ class Marketplace:
 
     async def stop(self) -> None:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
+        await self._waiting.stop()
         if self._telling is not None:
             self._telling.cancel()
         await self.bridge.stop()
@@ -136,6 +141,8 @@ class Marketplace:
 
     def ready(self) -> tuple[bool, dict[str, Any]]:
         """Whether the tables are complete and NATS answers, and if not, why."""
+        if self._waiting.problem:
+            return False, {"kafka": self._waiting.problem}
         reasons: dict[str, Any] = {}
         if not self.engine.ready:
             reasons["tables"] = f"recovering, {self.engine.progress.percent} %"

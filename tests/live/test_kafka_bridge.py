@@ -103,3 +103,47 @@ async def test_a_worker_without_a_bridge_waits_for_one(site: Site) -> None:
     await site.worker.ready()
     assert not await site.worker.connected()
     assert (await site.worker.get("/health"))["checks"]["nats"]["holder"] == "bridge-1"
+
+
+async def test_whoever_is_started_before_kafka_waits_for_it_says_so_and_begins_then(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    broker = KafkaBroker(tmp_path / "broker")
+    broker.stop()
+    site = Site(tmp_path, nats_server.url, broker.url)
+    try:
+        site.bridges.start()
+        site.worker.start()
+        for process in (site.worker, *site.bridges.running):
+
+            async def waits(process: WorkerProcess = process) -> bool:
+                answer = await process.answer("/ready")
+                return answer is not None and answer.status_code == 503 and "no Kafka at" in answer.text
+
+            await process.until(waits, what="/ready does not tell what it waits for")
+        answer = await site.worker.answer("/api/inventory/check/aceite")
+        assert answer is not None
+        assert answer.status_code == 503
+        broker.start()
+        await site.worker.ready()
+        await site.bridges.ready()
+        assert site.worker.output(20_000).count("not ready, trying again") <= 2  # said once for each cause
+    finally:
+        await site.bridges.close()
+        await site.worker.close()
+        broker.stop()
+
+
+async def test_whoever_waits_for_kafka_stops_at_once_when_told_to(nats_server: NatsServer, tmp_path: Path) -> None:
+    site = Site(tmp_path, nats_server.url, "kafka://127.0.0.1:1")
+    site.worker.start()
+
+    async def waits() -> bool:
+        answer = await site.worker.answer("/ready")
+        return answer is not None and "no Kafka at" in answer.text
+
+    await site.worker.until(waits)
+    began = time.monotonic()
+    site.worker.stop()
+    assert time.monotonic() - began < TAKEOVER
+    await site.worker.close()

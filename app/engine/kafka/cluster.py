@@ -170,22 +170,25 @@ class Cluster:
             )
         return self._admin
 
-    def reach(self) -> None:
+    def reach(self, within: float = REQUEST) -> None:
         """Ask for anything.
 
         Raises:
-            LogFailed: no broker answers, or it refuses us.
+            LogAway: no broker answers within so many seconds.
+            LogFailed: it refuses us.
         """
-        deadline = time.monotonic() + REQUEST
+        deadline = time.monotonic() + within
         while True:
             try:
                 self.admin.list_topics(timeout=1.0)
             except KafkaException as error:
                 causes = self._causes
                 self.admin.poll(0)  # what the client knows of the cause
-                if any(code in causes for code in REFUSED) or time.monotonic() > deadline:
+                refused = any(code in causes for code in REFUSED)
+                if refused or time.monotonic() > deadline:
                     cause = next((causes[code] for code in TELLING if code in causes), why(error).str())
-                    raise LogFailed(f"no Kafka at {self.options.servers}: {cause}") from error
+                    failure = LogFailed if refused else LogAway
+                    raise failure(f"no Kafka at {self.options.servers}: {cause}") from error
                 time.sleep(0.1)
             else:
                 return

@@ -49,13 +49,14 @@ class KafkaLog:
         self._local = threading.local()
         self._scanners: list[Consumer] = []
 
-    async def connect(self) -> None:
-        """Reach the cluster.
+    async def connect(self, within: float = REQUEST) -> None:
+        """Reach the cluster, within so many seconds.
 
         Raises:
-            LogFailed: no broker answers.
+            LogAway: no broker answers.
+            LogFailed: it refuses us.
         """
-        await self.cluster.call(self.cluster.reach)
+        await self.cluster.call(self.cluster.reach, within)
 
     async def disconnect(self) -> None:
         """Let go of the cluster."""
