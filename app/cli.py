@@ -146,6 +146,21 @@ def test(subject: str, file: click.utils.LazyFile | None) -> None:
         click.echo(line)
 
 
+@routes.command(short_help="Print what the bridge's user on NATS has to be let do.")
+@click.option("--stream", "streams", multiple=True, metavar="NAME", help="Another stream that the bridge reads from.")
+def accounts(streams: tuple[str, ...]) -> None:
+    """Print the permissions of the bridge's user for nats-server's configuration: what it needs, and nothing else.
+
+    They follow from the routes, NATS_STREAM and NATS_INBOX_PREFIX; deploy/nats/accounts.conf uses them.
+    """
+    from bridge.accounts import configuration, permissions
+
+    settings = _settings()
+    allowed = permissions(_routes(settings), settings.nats_stream, settings.nats_inbox_prefix, streams)
+    command = " ".join(["a4co routes accounts", *(f"--stream {name}" for name in streams)])
+    click.echo(configuration(allowed, command), nl=False)
+
+
 @main.group()
 def stock() -> None:
     """Put stock on the shelves."""

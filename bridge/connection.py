@@ -20,7 +20,7 @@ from bridge.frames import FrameClient
 logger = logging.getLogger("a4co.bridge")
 
 CONNECT_TIMEOUT = 2
-HANG_UPS = 3
+HANG_UPS = 5
 """Attempts at a server that hangs up without a word."""
 HUNG_UP = (ConnectionResetError, BrokenPipeError, nats.errors.UnexpectedEOF)
 PERMISSIONS = "permissions violation"
@@ -38,6 +38,8 @@ class Disconnected(BridgeError):
 class LenientClient(FrameClient):
     """nats-py stops reading for good, and tells nobody, at a header block or a subject that it can't parse. Publishers
     can make both, and the stream would deliver them again to every new connection.
+
+    nats-py's `flush` asks the server before it has sent what is published: here the answer stands for all of it.
 
     Where TLS is wanted, it says nothing to a server that offers none; nats-py would send the password in the clear.
     `refused` is what NATS said of a subject that we may not use: whatever was published on it is lost.
@@ -58,6 +60,12 @@ class LenientClient(FrameClient):
         subject = subject if subject.isascii() else subject.decode(errors="replace").encode()
         message: Msg = super()._build_message(sid, subject, reply, data, headers)
         return message
+
+    async def _send_ping(self, future: asyncio.Future[Any] | None = None) -> None:
+        if self._pending and self._transport:
+            self._transport.writelines(self._pending[:])
+            self._pending, self._pending_data_size = [], 0
+        await super()._send_ping(future)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self.wants_tls and not self.options["tls_handshake_first"]:

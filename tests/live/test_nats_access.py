@@ -9,7 +9,7 @@ import pytest_asyncio
 
 from app.nats_settings import NatsOptions
 from app.settings import Settings
-from bridge.connection import Disconnected, connect
+from bridge.connection import Disconnected, connect, raise_if_refused
 from tests.live.nats_keys import USER, Authority, Key, Realm
 from tests.live.nats_server import NatsServer
 from tests.live.worker_process import WorkerProcess
@@ -216,6 +216,23 @@ async def test_a_subject_that_we_may_not_use_is_told_and_nothing_is_lost(starts:
     finally:
         worker.stop()
         await worker.close()
+
+
+async def test_after_a_flush_it_is_known_whether_something_was_refused(starts: Starts) -> None:
+    """nats-py's own flush asks before it sends what is pending: its answer says nothing of that."""
+    user = 'user: "olive", password: "CRUSHED", permissions: { publish: "allowed" }'
+    server = await starts(f"authorization {{ users: [ {{ {user} }} ] }}")
+    for _ in range(20):
+        connection = await connect([server.url], "test", NatsOptions(user="olive", password="CRUSHED"))
+        for _ in range(5):
+            await connection.client.publish("allowed", b"")
+        await connection.client.flush()
+        raise_if_refused(connection.client)
+        await connection.client.publish("denied", b"")
+        await connection.client.flush()
+        with pytest.raises(Disconnected, match="permissions violation"):
+            raise_if_refused(connection.client)
+        await connection.close()
 
 
 def test_the_settings_give_what_the_bridge_comes_in_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
