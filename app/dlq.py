@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -67,7 +68,7 @@ def place(command: Command) -> Command:
 def decides(command: Command) -> Command:
     """The options of a command that decides about letters."""
     for option in (
-        click.option("--by", default=lambda: f"{getpass.getuser()}@{socket.gethostname()}", help="Who you are."),
+        click.option("--by", default=_me, metavar="NAME", help="Who you are: kept in the letter's history."),
         click.option("--rate", type=click.FloatRange(min=0, min_open=True), metavar="N", help="At most N a second."),
         click.option("--yes", is_flag=True, help="Don't ask."),
         click.option("--dry-run", is_flag=True, help="Only say what would happen."),
@@ -75,6 +76,14 @@ def decides(command: Command) -> Command:
     ):
         command = option(command)
     return filters(place(command))
+
+
+def _me() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 @click.group(name="dlq")

@@ -117,3 +117,5 @@ def preview_lines(act: str, plan: "Plan") -> Iterator[str]:
         yield f"  from {plan.letters[0]} to {plan.letters[-1]}"
     for reason, number in plan.unusable.most_common():
         yield f"{number:,} would fail again, and stay: {plain(reason)}, as {plan.examples[reason]}"
+    if plan.missing:
+        yield f"partitions {sorted(plan.missing)} are not in it: no worker answers for them; run it again later"

@@ -162,11 +162,15 @@ def _path(letter: str) -> str:
 
 
 class Plan(NamedTuple):
-    """Which letters it is about, oldest first; how many would fail again, by reason; and one of each of these."""
+    """Which letters it is about, oldest first; how many would fail again, by reason; and one of each of these.
+
+    `missing`: partitions that no worker answered for.
+    """
 
     letters: list[str]
     unusable: Counter[str]
     examples: dict[str, str]
+    missing: set[int]
 
 
 class Work:
@@ -184,7 +188,7 @@ class Work:
 
     def planned(self, wanted: Mapping[str, str]) -> Plan:
         """What would come of it."""
-        plan = Plan([], Counter(), {})
+        plan = Plan([], Counter(), {}, set())
         query = {**wanted, "dryRun": "true", "limit": str(LOOKED_AT)}
         reasons = self._office.page({**wanted, "state": "open", "limit": "1"})["reasons"]
         total = sum(number for reason, number in reasons.items() if wanted.get("reason", reason) == reason)
@@ -199,6 +203,7 @@ class Work:
                     reason = item["detail"].partition(":")[0] or item["outcome"]
                     plan.unusable[reason] += 1
                     plan.examples.setdefault(reason, item["id"])
+                plan.missing.update(answer["missingPartitions"])
                 looked += len(answer["items"])
                 told(looked)
                 if answer["nextCursor"] is None:

@@ -120,6 +120,8 @@ def again(letter: Record, identity: str, key_of: Callable[[str, bytes], str], pa
     subject, value = topics.subject_of(letter), letter.value if payload is None else payload
     dropped = (*PLACE, topics.LETTER, *(() if payload is None else ("a4co-ours",)))
     headers = (*(pair for pair in letter.headers if pair[0] not in dropped), (topics.LETTER, identity.encode()))
+    if topic in (DEAD_LETTERS, topics.LETTER_COMMANDS.name):
+        raise StillUnusable("no-message", "it is a command about a dead letter: give that again")
     try:
         key = letter.key
         if subject and topic != OUTBOUND and (key is None or payload is not None):

@@ -245,8 +245,9 @@ async def test_an_internal_message_goes_to_its_agent_again(shop: Market, web: ht
     assert len(shop.box.mails) == 2
 
 
-async def test_a_letter_for_a_topic_that_is_not_there_stays(shop: Market, web: httpx.AsyncClient) -> None:
-    await shop.log.append([Send("dead-letters", b"k", b"{}", (("a4co-reason", b"x"), ("a4co-topic", b"nowhere")))])
+@pytest.mark.parametrize("topic", [b"nowhere", b"letter-commands", b"dead-letters", b""])
+async def test_a_letter_that_no_topic_may_get_stays(shop: Market, web: httpx.AsyncClient, topic: bytes) -> None:
+    await shop.log.append([Send("dead-letters", b"k", b"{}", (("a4co-reason", b"x"), ("a4co-topic", topic)))])
     await shop.settle()
     [letter] = await ids(web)
     assert problem(await replay(web, letter)) == (422, "still-unusable")

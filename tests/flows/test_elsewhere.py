@@ -13,14 +13,17 @@ import uvicorn
 from fastapi import Request
 from starlette.responses import Response
 
+from app.domain.dead_letters import Letter, letter_id
 from app.domain.rows import OrderSaga, SagaState
 from app.engine.owners import Owners
 from app.engine.tables import TableSpec
 from app.web.api import create_api
 from app.web.elsewhere import WANTED
 from app.web.pages import PageAnswer, cursor_of, key_of, merged, page
-from tests.flows.shop import PARTITIONS, MemoryTable, Shop, cheese, order, partition_of
+from tests.flows.shop import NOON, PARTITIONS, MemoryTable, Shop, cheese, order, partition_of
 from tests.waiting import wait_until
+
+LETTERS = "/api/dead-letters"
 
 Ask = Callable[..., Any]
 
@@ -94,16 +97,27 @@ class Workers:
         for row in rows:
             self.shops[self.truth[partition_of(row.order_id)]].put(row)
 
+    def put_letters(self, number: int) -> list[str]:
+        """So many dead letters, each at the worker that has its partition. Returns their ids, the oldest first."""
+        ids = [letter_id(NOON + at // 3, at % PARTITIONS, at) for at in range(number)]
+        for at, identity in enumerate(ids):
+            reason = "not-json" if at % 2 else "wrong-type"
+            letter = Letter(
+                letter_id=identity, at=NOON + at // 3, reason=reason, topic="orders", subject="order.created"
+            )
+            self.shops[self.truth[at % PARTITIONS]].put(letter)
+        return sorted(ids)
+
     async def get(self, worker: int, path: str, **query: Any) -> httpx.Response:
         return await self.client.get(self.urls[worker] + path, params=query)
 
-    async def walk(self, worker: int, **query: Any) -> list[str]:
-        """The ids of every page of the orders."""
+    async def walk(self, worker: int, path: str = "/api/orders", **query: Any) -> list[str]:
+        """The ids of every page of a list."""
         found: list[str] = []
         while True:
-            answer = (await self.get(worker, "/api/orders", **query)).json()
+            answer = (await self.get(worker, path, **query)).json()
             assert answer["partial"] is False
-            found += [item["orderId"] for item in answer["items"]]
+            found += [item.get("orderId") or item["id"] for item in answer["items"]]
             if answer["nextCursor"] is None:
                 return found
             query["cursor"] = answer["nextCursor"]
@@ -280,3 +294,36 @@ async def test_walking_pages_that_stop_anywhere_skips_and_repeats_nothing(seed: 
         if after is None:
             break
     assert found == [key for key, number in sorted(table.rows.items()) if number % every == 0]
+
+
+# ---- dead letters -----------------------------------------------------------------------------------------
+
+
+async def test_dead_letters_of_all_workers_are_one_list_by_time_in_both_directions(workers: Workers) -> None:
+    ids = workers.put_letters(40)
+    for worker in range(3):
+        for limit in (1, 3, 7, 100):
+            assert await workers.walk(worker, LETTERS, limit=limit) == ids[::-1]
+            assert await workers.walk(worker, LETTERS, limit=limit, order="oldest") == ids
+        page = (await workers.get(worker, LETTERS, limit=1)).json()
+        assert page["states"] == {"open": 40, "replayed": 0, "discarded": 0}
+        assert page["reasons"] == {"not-json": 20, "wrong-type": 20}
+    del workers.truth[3]
+    page = (await workers.get(0, LETTERS, limit=100)).json()
+    assert (page["partial"], page["missingPartitions"], len(page["items"])) == (True, [3], 30)
+
+
+async def test_a_wish_about_many_is_about_the_letters_of_all_workers_oldest_first(workers: Workers) -> None:
+    ids = workers.put_letters(40)
+    some: list[str] = []
+    query: dict[str, Any] = {"reason": "not-json", "state": "discarded", "order": "newest", "limit": 7, "dryRun": True}
+    while True:
+        answer = await workers.client.post(workers.urls[2] + LETTERS + "/discard", params=query, json={"reason": "old"})
+        assert answer.status_code == 200, answer.text
+        some += [item["id"] for item in answer.json()["items"]]
+        assert answer.json()["missingPartitions"] == []
+        if answer.json()["nextCursor"] is None:
+            break
+        query["cursor"] = answer.json()["nextCursor"]
+    odd = {letter_id(NOON + at // 3, at % PARTITIONS, at) for at in range(1, 40, 2)}
+    assert some == [identity for identity in ids if identity in odd]

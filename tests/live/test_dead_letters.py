@@ -110,19 +110,62 @@ async def test_poison_on_nats_is_listed_corrected_and_the_order_goes_through(
     worker.stop()
 
 
-async def put_letters(path: Path) -> None:
-    """So many letters that can be replayed, in a log of nobody yet."""
+async def put(path: Path, sends: list[Send]) -> None:
+    """What is in a log that nobody has yet."""
     log = EmbeddedLog(path)
     await log.connect()
     await log.prepare({topic.name: topic.compacted for topic in topics.ALL}, 4)
-    place = (("a4co-subject", b"user.verified"), ("a4co-reason", b"KeyError"), ("a4co-topic", b"users"))
-    await log.commit(
-        Send("dead-letters", b"user-%d" % number, json.dumps(
-            {"eventId": f"u-{number}", "aggregateId": f"user-{number}", "eventData": {}}
-        ).encode(), place)
-        for number in range(LETTERS)
-    )  # fmt: skip
+    await log.commit(sends)
     await log.disconnect()
+
+
+async def test_what_nats_refused_is_published_when_it_was_made_shorter(
+    worker: WorkerProcess, nats_server: NatsServer, tmp_path: Path
+) -> None:
+    heard: list[Msg] = []
+
+    async def hear(message: Msg) -> None:
+        heard.append(message)
+
+    await put(worker.data / "log.db", [Send("outbound", b"order-1", b'"%s"' % (b"x" * 2_000_000), (
+        ("a4co-subject", b"order.cancelled"), ("Nats-Msg-Id", b"said-1"), ("a4co-dialect", b"a")))])  # fmt: skip
+    client = await nats.connect(nats_server.url)
+    await client.subscribe("order.>", cb=hear)
+    worker.start()
+
+    async def refused() -> Any:
+        answer = await worker.answer("/api/dead-letters?reason=too-large&topic=outbound")
+        return answer is not None and answer.status_code == 200 and answer.json()["items"]
+
+    [letter] = await worker.until(refused)
+    shorter = tmp_path / "shorter.json"
+    shorter.write_text('{"eventId": "said-1", "aggregateId": "order-1", "eventData": {"reason": "out of stock"}}')
+    await said(worker, "replay", letter["id"], "--edit", str(shorter))
+
+    async def published() -> bool:
+        return bool(heard)
+
+    await worker.until(published)
+    await worker.until(worker.idle)
+    [message] = heard
+    assert (message.subject, message.data) == ("order.cancelled", shorter.read_bytes())
+    assert message.headers is not None
+    assert message.headers["Nats-Msg-Id"] == "said-1"
+    await client.close()
+    worker.stop()
+
+
+async def put_letters(path: Path) -> None:
+    """So many letters that can be replayed."""
+    place = (("a4co-subject", b"user.verified"), ("a4co-reason", b"KeyError"), ("a4co-topic", b"users"))
+    events = [{"eventId": f"u-{number}", "aggregateId": f"user-{number}", "eventData": {}} for number in range(LETTERS)]
+    await put(
+        path,
+        [
+            Send("dead-letters", str(event["aggregateId"]).encode(), json.dumps(event).encode(), place)
+            for event in events
+        ],
+    )
 
 
 async def states_of(worker: WorkerProcess) -> dict[str, int]:

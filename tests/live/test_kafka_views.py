@@ -28,6 +28,7 @@ from tests.waiting import wait_until
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 ORDERS = 24
+LETTERS = "/api/dead-letters"
 
 
 @pytest_asyncio.fixture
@@ -124,6 +125,40 @@ async def test_any_worker_answers_any_key_and_a_killed_one_s_keys_are_never_unkn
     assert waited["later"]
     assert waited["partial lists"]
     print(f"a killed worker's {len(local)} keys were all there again after {time.monotonic() - began:.1f} s: {waited}")
+
+
+async def test_dead_letters_are_found_and_decided_through_any_worker(site: Site, nats_server: NatsServer) -> None:
+    users = [f"user-{number}" for number in range(8)]
+    async with Marketplace([]).connected(nats_server.url) as market:
+        for user in users:
+            await market.client.publish("user.verified", b'{"aggregateId": "%s"' % user.encode())  # cut off
+
+    async def known() -> bool:
+        return len(await site.walk(site.workers[0], LETTERS, limit=500) or ()) == len(users)
+
+    await site.workers[0].until(known, within=30)
+    listed = [await site.walk(worker, LETTERS, limit=3) for worker in site.workers]
+    assert listed[0] == listed[1] == listed[2]
+    ids = [letter["id"] for letter in listed[0] or ()]
+    assert ids == sorted(ids, reverse=True)
+    for number, (letter, worker) in enumerate(zip(ids, site.workers * 3, strict=False)):
+        url = f"{worker.web}{LETTERS}/{letter}"
+        if number % 2:
+            answer = await site.client.post(f"{url}/discard", json={"reason": "cut off", "by": "eva"})
+        else:
+            event = {"eventId": letter, "aggregateId": users[number], "eventData": {}}
+            answer = await site.client.post(f"{url}/replay", json={"payload": event, "by": "ana"})
+        assert answer.status_code in {200, 202}, answer.text
+
+    async def decided() -> bool:
+        page = (await site.get(site.workers[2], LETTERS, limit=1)).json()
+        return bool(page.get("states") == {"open": 0, "replayed": 4, "discarded": 4})
+
+    await site.workers[0].until(decided, within=20)
+    for worker in site.workers:
+        whole = (await site.get(worker, f"{LETTERS}/{ids[0]}")).json()
+        assert [(act["what"], act["by"]) for act in whole["acts"]] == [("replayed", "ana")]
+        assert whole["payload"] is None
 
 
 async def test_nothing_old_is_shown_whoever_sleeps_leaves_or_comes_back(site: Site, kafka_broker: KafkaBroker) -> None:
