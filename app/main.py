@@ -131,11 +131,12 @@ class Marketplace:
         await self._waiting.stop()
         if self._telling is not None:
             self._telling.cancel()
-        await self.bridge.stop()
-        if self._standby is not None:
-            await self._standby.stop()
-        await self.engine.stop()
+        parts = [self.bridge.stop(), self.engine.stop(), *([self._standby.stop()] if self._standby else [])]
+        # At once, for each may wait for a Kafka that does not answer.
+        failures = [error for error in await asyncio.gather(*parts, return_exceptions=True) if error is not None]
         await self.log.disconnect()
+        for failure in failures:
+            raise failure
 
     # ---- what the web asks -----------------------------------------------------------------------------
 

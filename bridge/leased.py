@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
-from app.engine.errors import LogFailed
+from app.engine.cancelling import unbroken
+from app.engine.errors import LogAway, LogFailed
 from app.engine.kafka.lease import Lease
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.sole import SoleLog
@@ -18,6 +20,9 @@ logger = logging.getLogger("a4co.bridge")
 AWAY = {"connected": False, "stands_by": True, "lag_in": 0, "lag_out": 0}
 BEHIND = "behind"
 """What the holder's signs say until it has read what came during an absence."""
+
+FAILURES, STEADY = 5, 60.0
+"""So often may the log fail one time after the other, each time within so many seconds of the bridge's begin."""
 
 STARTS, NOBODY = "the bridge starts here", "no process runs the bridge"
 
@@ -44,6 +49,8 @@ class LeasedBridge:
         self._sole: SoleLog | None = None
         self._task: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
+        self._changing = asyncio.Lock()
+        self._failures, self._began = 0, 0.0
         self._lease = Lease(log.cluster, claims=make is not None, says=self._note)
 
     async def start(self) -> None:
@@ -52,26 +59,36 @@ class LeasedBridge:
 
     async def _run(self) -> None:
         try:
-            await self._lease.run(self._begin, self._end)
+            await self._lease.run(self._starts, self._ends)
         except Exception as error:  # noqa: BLE001 - whatever it is, the process must not go on without
             self._on_failure(error)
 
     def _note(self) -> str:
         return BEHIND if self._bridge is None or self._bridge.is_behind() else ""
 
+    async def _starts(self) -> None:
+        async with self._changing:
+            await self._begin()
+
+    async def _ends(self) -> None:
+        async with self._changing:
+            await self._end()
+
     async def _begin(self) -> None:
         if self._make is None:
             return
+        self._began = time.monotonic()
         logger.info("bridge: this process runs it")
         sole = SoleLog(self._log, f"{self._name}.bridge", OUTBOUND, f"{self._name}.{GROUP}", self._lease.certain)
         sole.on_failure = self._failed
         try:
             await sole.open()
+            self._sole, bridge = sole, self._make(sole, self._failed)
+            await bridge.start()
         except LogFailed as error:
             self._failed(error)
-            return
-        self._sole, self._bridge = sole, self._make(sole, self._failed)
-        await self._bridge.start()
+        else:
+            self._bridge = bridge
 
     async def _end(self) -> None:
         logger.info("bridge: this process does not run it any more")
@@ -83,23 +100,43 @@ class LeasedBridge:
             await sole.close()
 
     def _failed(self, error: Exception) -> None:
-        """The bridge or its log ended: because another process has the lease by now, or for good."""
+        """The bridge or its log ended: because another process has the lease by now, or Kafka was away, or for good."""
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(error))
 
     async def _ask(self, error: Exception) -> None:
-        if isinstance(error, LogFailed) and not await self._lease.still_ours():
+        try:
+            await self._go_on(error)
+        except Exception as failure:  # noqa: BLE001 - what can't be mended
+            self._on_failure(failure)
+
+    async def _go_on(self, error: Exception) -> None:
+        if not isinstance(error, LogFailed):
+            raise error
+        if not await self._lease.still_ours():
             logger.warning("bridge: another process has it by now (%s)", error)
-        else:
-            self._on_failure(error)
+            return
+        if not isinstance(error, LogAway):  # which is over when Kafka is back
+            self._failures = self._failures + 1 if time.monotonic() < self._began + STEADY else 1
+        if self._failures == FAILURES:
+            raise error
+        logger.warning("bridge: begins anew (%s)", error)
+        await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        """From what is committed, which is known then: a commit that had no answer was made, or is ended."""
+        async with self._changing:
+            await unbroken(self._end())
+            self._asking = None  # what fails from here on is another failure
+            if self._lease.held:
+                await self._begin()
 
     async def stop(self) -> None:
         """End the bridge, if it is here, and let others have it."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        if self._asking is not None:
-            self._asking.cancel()
+        for task in (self._asking, self._task):
+            if task is not None:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
     def is_behind(self) -> bool:
         """Whether messages may wait on NATS that are older than now: as the bridge says, wherever it runs."""

@@ -4,22 +4,28 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from app.engine.cancelling import end
 from app.engine.engine import Application, Engine
+from app.engine.errors import LogFailed
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
+from app.engine.kafka.sole import SoleLog
 from app.engine.lanes import Effect, Topic
 from app.engine.records import Record, Send, TopicPartition
 from app.engine.store import Store
 from app.engine.verify import verify
+from bridge.dead_letters import OUTBOUND
+from bridge.leased import LeasedBridge
+from bridge.service import Bridge
 from tests.live.counting_app import COUNTS
 from tests.live.kafka_broker import KafkaBroker
 from tests.waiting import wait_until
@@ -190,3 +196,83 @@ async def test_an_owner_that_fails_when_partitions_go_is_not_told_of_them_again(
     await reader.stop()
     await other.reader.stop()
     assert sorted(owner.gone) == [0, 1]
+
+
+# ---- the bridge's log -------------------------------------------------------------------------------------
+
+
+class Talker:
+    """Stands where the bridge stands: it says one number after the other, from the one that is noted on."""
+
+    def __init__(self, log: SoleLog, on_failure: Callable[[Exception], None]) -> None:
+        self.said = 0
+        self._log = log
+        self._on_failure = on_failure
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self.said = int(self._log.note("said") or b"0")
+        self._task = asyncio.create_task(self._talk())
+
+    async def _talk(self) -> None:
+        try:
+            while True:
+                said = b"%d" % (self.said + 1)
+                await self._log.commit([Send("numbers", b"key", said, (), None, 0)], notes={"said": said})
+                self.said += 1
+        except LogFailed as error:
+            self._on_failure(error)
+
+    async def stop(self) -> None:
+        assert self._task is not None
+        await end([self._task])
+
+    def is_behind(self) -> bool:
+        return False
+
+
+async def test_the_bridge_begins_anew_when_kafka_was_silent_for_long_and_says_nothing_twice(
+    kafka_broker: KafkaBroker, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.kafka.cluster.TRANSACTION_TIMEOUT", 2.0)
+    monkeypatch.setattr("app.engine.kafka.transactions.COMMIT", 2.0)
+    await log.prepare({OUTBOUND: False}, 1)
+    made: list[Talker] = []
+
+    def make(sole: SoleLog, on_failure: Callable[[Exception], None]) -> Bridge:
+        made.append(Talker(sole, on_failure))
+        return cast(Bridge, made[-1])
+
+    failures: list[Exception] = []
+    bridge = LeasedBridge(log, "failing", make, failures.append)
+    await bridge.start()
+    await wait_until(lambda: made and made[-1].said > 3, within=20)
+    with kafka_broker.silent():
+        await asyncio.sleep(6)
+    await wait_until(lambda: failures or (len(made) > 1 and made[-1].said > made[0].said + 3), within=40)
+    await bridge.stop()
+    assert failures == []
+    batches = await asyncio.to_thread(list, log.replay("numbers", 0, 0))
+    numbers = [int(record.value or b"") for batch in batches for record in batch]
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_a_bridge_log_that_is_not_read_in_time_is_given_up(
+    kafka_broker: KafkaBroker, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.kafka.sole.OPENS", 1.0)
+    await log.prepare({OUTBOUND: False}, 1)
+    sole = SoleLog(log, "failing.bridge", OUTBOUND, "failing.out")
+    begin, silent = sole._consumer, kafka_broker.silent()
+
+    def begin_and_hear_nothing() -> Consumer:
+        consumer = begin()
+        silent.__enter__()
+        return consumer
+
+    monkeypatch.setattr(sole, "_consumer", begin_and_hear_nothing)
+    try:
+        with pytest.raises(LogFailed, match="outbound is not read after 1 s"):
+            await asyncio.wait_for(sole.open(), 20)
+    finally:
+        silent.__exit__(None, None, None)

@@ -8,15 +8,18 @@ import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from app.engine.errors import CommitAborted, LogFailed
-from app.engine.kafka.cluster import Cluster
+from app.engine.errors import CommitAborted, LogAway, LogFailed
+from app.engine.kafka.cluster import Cluster, failed
 from app.engine.kafka.log import NOTES, KafkaLog
 from app.engine.kafka.read_ahead import SETTINGS, ReadAhead
 from app.engine.kafka.transactions import Transactions
 from app.engine.records import Record, Send, TopicPartition
+
+OPENS = 30.0
+"""Seconds in which the topic is read, from the committed offsets on, to its end or as far as memory is meant for it."""
 
 UNCERTAIN = 0.05
 """Seconds to the next look at whether the lease is certain."""
@@ -51,21 +54,32 @@ class SoleLog:
         self.on_failure: Callable[[Exception], None] = lambda _error: None
 
     async def open(self) -> None:
-        """Fence whoever had the lease before, and learn notes and offsets. Raises LogFailed."""
+        """Fence whoever had the lease before, and learn notes and offsets. Raises LogFailed; then it is closed."""
         await asyncio.gather(*(self._cluster.call(writer.open) for writer in self._writers.values()))
         self._notes = await self._cluster.call(self._log.notes)
         consumer = await self._cluster.call(self._consumer)
         self._ahead = ReadAhead(self._cluster, consumer, self._topic, self._offsets, self._arrived, self._failed)
-        await self._ahead.ready.wait()
+        try:
+            async with asyncio.timeout(OPENS):
+                await self._ahead.ready.wait()
+        except BaseException as error:
+            await self.close()
+            if isinstance(error, TimeoutError):
+                raise LogAway(f"Kafka: {self._topic} is not read after {OPENS:g} s") from None
+            raise
 
     def _consumer(self) -> Consumer:
         """A consumer that has nothing to read yet; and where it is to begin, by what is committed."""
         settings = {"group.id": self._cluster.outer(self._group), **SETTINGS}
         consumer = Consumer(self._cluster.consumer(**settings))
         partitions = range(self._cluster.partitions()[self._topic])
-        places = self._cluster.committed(
-            consumer, [Place(self._cluster.outer(self._topic), partition) for partition in partitions]
-        )
+        try:
+            places = self._cluster.committed(
+                consumer, [Place(self._cluster.outer(self._topic), partition) for partition in partitions]
+            )
+        except KafkaException as error:
+            consumer.close()
+            raise failed(f"{self._group} does not tell where it stands", error) from error
         noted = [int(self._notes.get(self._place(partition), b"0")) for partition in partitions]
         self._offsets = [max(place.offset, offset) for place, offset in zip(places, noted, strict=True)]
         # Asked once: calls of one consumer from two threads wait for each other. It is no member, so this stays true.
