@@ -38,6 +38,9 @@ from app.setting_types import (
     secret,
 )
 
+LARGEST_ON_KAFKA = 7 * 1024 * 1024
+"""Bytes of a payload: our topics take records of 8 MiB, with their headers."""
+
 
 class SettingsError(Exception):
     """A setting is wrong. Its text has one line for each: the variable, its value, what is allowed."""
@@ -163,6 +166,10 @@ class Settings(NatsSettings):
         if self.bridge == "apart" and not self.broker.startswith(KAFKA):
             raise ValueError(
                 "BRIDGE=apart needs Kafka (KAFKA_URL): the embedded log has one process, and the bridge is in it"
+            )
+        if self.payload_limit > LARGEST_ON_KAFKA and self.broker.startswith(KAFKA):
+            raise ValueError(
+                f"PAYLOAD_LIMIT={self.payload_limit} is more than Kafka's topics take: {LARGEST_ON_KAFKA} at most"
             )
         if self.role_notify == "act" and not self.smtp_url:
             raise ValueError("ROLE_NOTIFY=act needs SMTP_URL: without a mail server we cannot tell the customer")
