@@ -70,7 +70,9 @@ class LenientClient(FrameClient):
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
         if initial_connection and self.wants_tls and not self.options["tls_handshake_first"]:
             if not (info.get("tls_required") or info.get("tls_available")):
-                raise AccessError("it offers no TLS, and NATS_CA_FILE or NATS_CERT_FILE wants it: nothing was said")
+                raise AccessError(
+                    "it offers no TLS, and tls:// in NATS_URL, or NATS_CA_FILE, wants it: nothing was said"
+                )
             info["tls_required"] = True
         await super()._process_info(info, initial_connection)
 
@@ -143,7 +145,7 @@ async def _connected(servers: Sequence[str], name: str, options: NatsOptions) ->
     closed = asyncio.Event()
     last: deque[Exception] = deque(maxlen=1)
     client = LenientClient()
-    client.wants_tls = options.wants_tls
+    client.wants_tls = options.wants_tls or any(server.startswith("tls:") for server in servers)
     connection = Connection(client, closed)
 
     async def on_error(error: Exception) -> None:

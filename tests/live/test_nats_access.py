@@ -166,7 +166,9 @@ async def test_nothing_is_said_to_a_server_without_tls_where_it_is_wanted(starts
     authority = Authority(tmp_path / "ours")
     server = await starts(OLIVE)
     secret = NatsOptions(ca_file=authority.ca, user="olive", password="CRUSHED")
-    assert (await is_told(server.url, secret)).startswith("it offers no TLS, and NATS_CA_FILE or NATS_CERT_FILE wants")
+    assert (await is_told(server.url, secret)).startswith("it offers no TLS, and tls:// in NATS_URL, or NATS_CA_FILE, ")
+    by_url = server.url.replace("nats://", "tls://olive:CRUSHED@")
+    assert (await is_told(by_url, NatsOptions())).startswith("it offers no TLS, and tls:// in NATS_URL")
     assert "NATS_TLS_FIRST is for servers with" in await is_told(server.url, NatsOptions(tls_first=True))
 
 
