@@ -1,6 +1,7 @@
 """A real nats-server on free loopback ports, with JetStream that (by default) syncs every message before its ack."""
 
 import asyncio
+import secrets
 import signal
 import socket
 import subprocess
@@ -11,6 +12,8 @@ from typing import IO
 from app.demo.processes import DemoError
 from app.demo.servers import nats_binary
 from tests.waiting import need_live
+
+FOR_SERVERS = range(20_000, 32_000)
 
 CONFIG = """
 server_name: "live-test"
@@ -109,11 +112,19 @@ def executable() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Different loopback ports that were free a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Different loopback ports that were free a moment ago, none of those that the system gives to clients: one that
+    tries to reach a server which was killed may get the server's own port, connect to itself, and keep it.
+    """
+    sockets: list[socket.socket] = []
     try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
+        while len(sockets) < count:
+            one = socket.socket()
+            try:
+                one.bind(("127.0.0.1", secrets.choice(FOR_SERVERS)))
+            except OSError:
+                one.close()
+            else:
+                sockets.append(one)
         return [one.getsockname()[1] for one in sockets]
     finally:
         for one in sockets:

@@ -171,5 +171,5 @@ class WorkerProcess:
     async def idle(self) -> bool:
         """Whether nothing waits: not in the lanes, not in the bridge."""
         checks = (await self.get("/health"))["checks"]
-        nats, lanes = checks["nats"], checks["database"]["lag"]
+        nats, lanes = checks["nats"], checks["database"].get("lag", {})
         return not any((nats["problem"], nats["lag_in"], nats["lag_out"], *lanes.values()))
