@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,7 +64,7 @@ test: venv-dev ## every test on the embedded log
 test-kafka: venv-dev ## the tests of Kafka, and the core of the flows on it (needs Java 17 and Maven)
 	@$(BIN)/python -m pytest -m "not broker_death" tests/live/test_kafka_engine.py tests/live/test_kafka_recovery.py \
 		tests/live/test_kafka_faust.py tests/live/test_kafka_market.py tests/live/test_kafka_views.py tests/live/test_kafka_lease.py \
-		tests/live/test_kafka_bridge.py
+		tests/live/test_kafka_bridge.py tests/live/test_kafka_storm.py
 	@$(BIN)/python -m pytest tests/flows -m core --log=kafka
 
 test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded or LOG=kafka
@@ -115,6 +115,11 @@ chaos-faust: venv-dev ## kill, freeze and stop two workers of a stock Faust app 
 
 chaos-views: venv-dev ## read from three workers while two are killed, ended and held: nothing old; EVENTS=30 SEED=n
 	@$(BIN)/python -m bench.chaos_views --events $(or $(EVENTS),30) $(if $(SEED),--seed $(SEED))
+
+chaos-bridge: venv-dev ## kill the bridge, nats-server and Kafka under load, both ways; KILLS=30 NATS_KILLS=15 KAFKA_KILLS=15 SEED=n RATE=1000 LOG=kafka
+	@$(BIN)/python -m bench.chaos_bridge --log $(or $(LOG),kafka) --kills $(or $(KILLS),30) \
+		--nats-kills $(or $(NATS_KILLS),15) --kafka-kills $(or $(KAFKA_KILLS),15) --rate $(or $(RATE),1000) \
+		$(if $(SEED),--seed $(SEED))
 
 # ---- keep ----------------------------------------------------------------------------------------------
 

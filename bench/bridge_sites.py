@@ -3,9 +3,12 @@
 import asyncio
 import contextlib
 import json
+import os
 import signal
+import subprocess
+import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,19 @@ class Site:
         """Return when it works."""
         raise NotImplementedError
 
-    async def kill(self) -> bool:
-        """SIGKILL of the bridge. False: it had ended by itself."""
+    ended = 0
+    """Bridges that have ended by themselves."""
+
+    async def kill(self) -> None:
+        """SIGKILL of the bridge."""
         raise NotImplementedError
 
     def start_bridge(self) -> None:
         """Start whatever does not run."""
+        raise NotImplementedError
+
+    def revive(self) -> None:
+        """Start what has ended by itself, as a supervisor does."""
         raise NotImplementedError
 
     async def stop_filling(self) -> None:
@@ -51,6 +61,17 @@ class Site:
     async def stop(self) -> None:
         """End the bridges in order."""
         raise NotImplementedError
+
+    settings: Mapping[str, str]
+    """What a command of ours needs to find log and NATS."""
+
+    def verify(self) -> str:
+        """What `a4co bridge verify` has to complain about; "": nothing."""
+        ran = subprocess.run(
+            [Path(sys.executable).parent / "a4co", "bridge", "verify"],
+            env={"PATH": os.environ["PATH"], **self.settings}, check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        return "" if ran.returncode == 0 else f"a4co bridge verify: {ran.stdout}{ran.stderr}"
 
     def reading(self) -> contextlib.AbstractContextManager[tuple[AnyLog, Account]]:
         """The log and the ledger, once everything has been stopped."""
@@ -66,34 +87,46 @@ class EmbeddedSite(Site):
 
     def __init__(self, folder: Path, url: str, rate: float) -> None:
         self._log = folder / "log.db"
+        self.settings = {"DATA_DIR": str(folder), "NATS_URL": url}
         arguments = ["-m", "tests.live.bridge_app", str(self._log), url, str(rate)]
         self._process = Killable("the bridge", arguments, folder / "bridge.log")
+        self._before = 0
 
     async def start(self) -> None:
-        self._process.start()
+        self.start_bridge()
         while not (status := self._status()) or status["problem"]:  # noqa: ASYNC110 - it is another process
             await asyncio.sleep(0.05)
 
     def _status(self) -> dict[str, Any]:
-        lines = [line for line in self._process.text().splitlines()[-5:-1] if line.startswith("{")]
+        """What it has said last since it was started."""
+        whole = self._process.text()[self._before :].rpartition("\n")[0].splitlines()
+        lines = [line for line in whole if line.startswith("{")]
         return dict(json.loads(lines[-1])) if lines else {}
 
-    async def kill(self) -> bool:
-        if not self._process.running:
-            return False
+    async def kill(self) -> None:
+        self.revive()
         self._process.kill()
-        return True
+
+    def revive(self) -> None:
+        if self._process.exit_code not in (None, -signal.SIGKILL):
+            self.ended += 1
+            self.start_bridge()
 
     def start_bridge(self) -> None:
         if not self._process.running:
+            self._before = len(self._process.text())
             self._process.start()
 
     async def stop_filling(self) -> None:
+        self.revive()
+        while not self._status():  # noqa: ASYNC110 - before that it does not know of signals
+            await asyncio.sleep(0.05)
         self._process.send(signal.SIGUSR1)
 
     async def idle(self) -> bool:
+        self.revive()
         status = self._status()
-        return not (status["problem"] or status["lag_in"] or status["lag_out"])
+        return bool(status) and not (status["problem"] or status["lag_in"] or status["lag_out"])
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._process.stop)
@@ -116,10 +149,11 @@ class KafkaSite(Site):
         self._rate = rate
         self._broker = broker
         self._prefix = f"storm-{uuid.uuid4().hex[:8]}."
+        self.settings = {"KAFKA_URL": broker.url, "NATS_URL": url, "TOPIC_PREFIX": self._prefix}
         self._bridges = [
             WorkerProcess(
-                folder / f"bridge-{number}", command="bridge", NATS_URL=url, KAFKA_URL=broker.url,
-                TOPIC_PREFIX=self._prefix, WORKER_NAME=f"bridge-{number}", LOG_LEVEL="warning",
+                folder / f"bridge-{number}", command="bridge", **self.settings, WORKER_NAME=f"bridge-{number}",
+                LOG_LEVEL="warning",
             )
             for number in range(bridges)
         ]  # fmt: skip
@@ -156,12 +190,17 @@ class KafkaSite(Site):
                 return bridge
         return None
 
-    async def kill(self) -> bool:
+    async def kill(self) -> None:
         """Of the active one; of any, when none is."""
-        victim = await self._active() or next((bridge for bridge in self._bridges if bridge.running), None)
-        if victim is not None and victim.running:
-            victim.kill()
-        return all(bridge.running or bridge.exit_code == -signal.SIGKILL for bridge in self._bridges)
+        self.revive()
+        victim = await self._active() or next(bridge for bridge in self._bridges if bridge.running)
+        victim.kill()
+
+    def revive(self) -> None:
+        for bridge in self._bridges:
+            if bridge.exit_code is not None:
+                self.ended += 1
+                bridge.start()
 
     def start_bridge(self) -> None:
         for bridge in self._bridges:
@@ -174,6 +213,7 @@ class KafkaSite(Site):
             await asyncio.gather(self._filling, return_exceptions=True)
 
     async def idle(self) -> bool:
+        self.revive()
         active = await self._active()
         return active is not None and await active.idle()
 

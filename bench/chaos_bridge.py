@@ -94,6 +94,7 @@ class Storm:
             await publishing
             await self._settle(site)
             await self._judge(site)
+            self.verdict.ended = site.ended
         finally:
             hearing.cancel()
             await asyncio.gather(hearing, return_exceptions=True)
@@ -117,7 +118,7 @@ class Storm:
 
     async def _kill(self, victim: str, site: Site, away: float) -> None:
         if victim == BRIDGE:
-            self.verdict.ended += not await site.kill()
+            await site.kill()
             await asyncio.sleep(away)
             site.start_bridge()
         elif victim == NATS:
@@ -148,6 +149,8 @@ class Storm:
         stream = await check.stored(self._nats.url, lambda done, total: report.progress("the stream", done, total))
         await site.stop()
         self._tell("comparing")
+        if complaint := await asyncio.to_thread(site.verify):
+            verdict.differences.append(complaint)
         with site.reading() as (log, account):
             come = check.compare_in(stream, log, verdict.differences)
             gone = check.compare_out(stream, log, verdict.differences)

@@ -24,7 +24,7 @@ from bridge.connection import BridgeError, raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
 from bridge.frames import FrameClient
-from bridge.jetstream import API_TIMEOUT, BARRIER, StreamState, stream_state
+from bridge.jetstream import BARRIER, StreamState, stream_state
 from bridge.ordered_pull import OrderedPull
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
 from bridge.outgoing import Outgoing, outgoing
@@ -41,6 +41,13 @@ SLICE = 50
 """Records that are published between two turns of the loop: about 1 ms."""
 ACK_TIMEOUT = 20.0
 MESSAGE_TOO_LARGE = 10054
+TOO_MANY = 429
+"""JetStream's code when too much waits to be stored."""
+BUSY = 0.5
+"""Seconds until it is asked again."""
+PATIENCE = 120.0
+"""Seconds in which a stream has to have stored what was published before: a burst of 100,000 takes a minute with
+`sync_interval: always` on a slow disk. What comes in is mirrored meanwhile."""
 
 
 class PublishFailed(BridgeError):
@@ -350,16 +357,19 @@ class Publisher:
         }
 
     async def _barrier(self, client: FrameClient) -> int:
-        """Our stream's sequence once all that was sent before has been stored.
+        """Our stream's sequence once all that was sent before has been stored, by others, too.
 
         Raises:
             PublishFailed: the stream refuses messages.
         """
-        answer = await client.request(BARRIER, b"", timeout=API_TIMEOUT)
-        ack = decode_ack(answer.data)
-        if ack.error is not None:
-            raise PublishFailed(f"the stream takes no messages: {ack.error.get('description')}")
-        return ack.seq
+        while True:
+            answer = await client.request(BARRIER, b"", timeout=PATIENCE)
+            ack = decode_ack(answer.data)
+            if ack.error is None:
+                return ack.seq
+            if ack.error.get("code") != TOO_MANY:
+                raise PublishFailed(f"the stream takes no messages: {ack.error.get('description')}")
+            await asyncio.sleep(BUSY)
 
     async def _ids(
         self, client: FrameClient, stream: StreamState, after: int, until: int

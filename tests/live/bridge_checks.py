@@ -3,13 +3,13 @@
 import hashlib
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-import nats
-
+from bridge.connection import connect
+from bridge.jetstream import stream_state
 from bridge.ledger import Account
 from bridge.ordered_pull import OrderedPull
 from bridge.routes import ROUTES
@@ -23,8 +23,6 @@ class Stored(NamedTuple):
 
     seq: int
     subject: str
-    identity: str
-    """Its Nats-Msg-Id."""
     event_id: str
     key: str
     number: int
@@ -34,8 +32,9 @@ class Stored(NamedTuple):
 
 async def stored(url: str, progress: Callable[[int, int], None]) -> list[Stored]:
     """Everything that is in the stream and crosses, in order."""
-    client = await nats.connect(url)
-    last = (await client.jetstream().stream_info(STREAM)).state.last_seq
+    connection = await connect([url], "the comparison")
+    client = connection.client
+    last = (await stream_state(client, STREAM)).last_seq
     found: list[Stored] = []
     read = 0
     try:
@@ -44,19 +43,19 @@ async def stored(url: str, progress: Callable[[int, int], None]) -> list[Stored]
                 for message in await pull.take(1_000):
                     read = message.seq
                     if ROUTES.of(message.subject) is not None:
-                        found.append(_read(message.seq, message.subject, message.headers or {}, message.data))
+                        found.append(_read(message.seq, message.subject, message.data))
                 progress(read, last)
     finally:
-        await client.close()
+        await connection.close()
     return found
 
 
-def _read(seq: int, subject: str, headers: Mapping[str, str], data: bytes) -> Stored:
+def _read(seq: int, subject: str, data: bytes) -> Stored:
     event = json.loads(data)
     said = json.dumps([subject, event["eventId"], event["eventData"]]).encode()
     return Stored(
-        seq, subject, headers.get("Nats-Msg-Id", ""), event["eventId"], event["aggregateId"],
-        event["eventData"]["number"], hashlib.blake2b(said, digest_size=12).digest(), _digest(data),
+        seq, subject, event["eventId"], event["aggregateId"], event["eventData"]["number"],
+        hashlib.blake2b(said, digest_size=12).digest(), _digest(data),
     )  # fmt: skip
 
 
@@ -112,10 +111,10 @@ def compare_in(stream: Sequence[Stored], log: AnyLog, differences: list[str]) ->
 
 
 def compare_out(stream: Iterable[Stored], log: AnyLog, differences: list[str]) -> Found:
-    """The stream has each record of `outbound` once, and those of a partition in their order."""
+    """The stream has each record of `outbound` once, and those of a partition in their order; its id is the event's."""
     places: dict[str, list[int]] = defaultdict(list)
     for message in stream:
-        places[message.identity].append(message.seq)
+        places[message.event_id].append(message.seq)
     found = Found()
     for number, partition in enumerate(records(log, "outbound")):
         ids = [header(record, "Nats-Msg-Id") for record in partition]

@@ -166,7 +166,7 @@ class Publishers:
 
 
 class Subscriber:
-    """Counts what a core subscriber hears of us, by Nats-Msg-Id."""
+    """Counts what a core subscriber hears of us, by eventId."""
 
     def __init__(self) -> None:
         self.heard: Counter[str] = Counter()
@@ -175,7 +175,7 @@ class Subscriber:
         """Until cancelled."""
 
         async def hear(message: Msg) -> None:
-            self.heard[(message.headers or {}).get("Nats-Msg-Id", "")] += 1
+            self.heard[json.loads(message.data)["eventId"]] += 1
 
         async with faithful(url) as client:
             for subject in GOES:

@@ -35,6 +35,11 @@ class Killable:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return None if self._process is None else self._process.poll()
+
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         assert self.running, f"{self.name} had ended with {self._process.returncode}:\n{self.output()}"
