@@ -76,6 +76,7 @@ def watch_bridge(metrics: Metrics, bridge: Bridge | LeasedBridge) -> None:
     """Let a scrape read how far it is."""
     metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_in"]), "in")
     metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_out"]), "out")
+    metrics.watch("bridge_active", lambda: float(not bridge.status().get("stands_by", False)))
     metrics.bridge.ledger = bridge.ledger
 
 

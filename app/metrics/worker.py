@@ -20,6 +20,7 @@ COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 READINGS = {
     "bridge_lag": ("Messages that wait to cross the bridge", "direction"),
+    "bridge_active": ("1 in the process that runs the bridge, 0 in those that stand by", None),
     "events_lag": ("Records of its topics that a reducer or an effect has not applied yet", "reader"),
     "log_size_bytes": ("Bytes that the embedded log takes on disk", None),
 }

@@ -459,8 +459,8 @@ events_published_total events_processed_total events_processing_time_seconds eve
 saga_completed_total saga_compensations_total saga_active saga_duration_seconds inventory_reservations_active
 inventory_reservations_expired_total payments_processed_total orders_by_state timers_due oversold dead_letters_total
 bridge_in_total bridge_in_gone_total bridge_in_waiting bridge_in_unaccounted
-bridge_mirrored_total bridge_published_total bridge_lag bridge_gap_total log_commits_total log_commit_seconds
-process_resident_memory_bytes
+bridge_mirrored_total bridge_published_total bridge_lag bridge_active bridge_gap_total log_commits_total
+log_commit_seconds process_resident_memory_bytes
 """.split()  # noqa: SIM905 - more readable than a list
 )
 

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -43,11 +44,15 @@ class KafkaBroker:
         assert started.returncode == 0, f"no Kafka broker: {started.stderr}{self.output()}"
 
     def kill(self) -> None:
-        """SIGKILL, and wait until it is gone."""
+        """SIGKILL, and wait until it is gone: its threads may have the port for longer than it has a name."""
         os.kill(int((self._folder / "broker.pid").read_text()), signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while not self._command("status").returncode:
+        deadline = time.monotonic() + 20
+        while not self._command("status").returncode or self._listens():
             assert time.monotonic() < deadline, "the broker does not die"
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self._port)) == 0
 
     @contextmanager
     def silent(self) -> Iterator[None]:

@@ -29,6 +29,8 @@ WORDS = {
     "source",
     "route",
     "outcome",
+    "or",
+    "vector",
 }
 
 

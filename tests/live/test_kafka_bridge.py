@@ -70,6 +70,8 @@ async def test_bridges_alone_carry_the_marketplace_and_one_takes_over_when_anoth
         metrics = await active.answer("/metrics")
         assert metrics is not None
         assert 'bridge_mirrored_total{topic="orders"}' in metrics.text
+        told = [await process.answer("/metrics") for process in (*site.bridges.all, site.worker)]
+        assert [answer is not None and "\nbridge_active 1" in answer.text for answer in told].count(True) == 1
 
         active.kill()
         killed = time.monotonic()
