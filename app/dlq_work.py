@@ -18,6 +18,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from app import logs
 from app.engine.errors import EngineError
 from app.settings import Settings
 from app.worker_client import NoWorker, Told, WorkerClient
@@ -73,8 +74,9 @@ def open_office(settings: Settings, url: str | None) -> Office:
 
 
 def _alone(settings: Settings) -> Asks:
-    from app.letters_alone import LettersAlone  # noqa: PLC0415 - the engine is loaded only where it is needed
+    from app.dead_letters_alone import LettersAlone  # noqa: PLC0415 - the engine is loaded only where it is needed
 
+    logs.only_warnings()
     return LettersAlone(settings).open()
 
 

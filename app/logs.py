@@ -63,6 +63,14 @@ def configure(settings: Settings, stream: TextIO | None = None) -> None:
         logging.getLogger(name).setLevel(logging.DEBUG)
 
 
+def only_warnings() -> None:
+    """Send warnings and worse to stderr, in plain lines: for a command that runs a part of the application."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
 def _without_known_ends(_logger: Any, _method: str, event: EventDict) -> EventDict:
     """An end that says its cause in one line needs no traceback: the engine's errors, and uvicorn's SystemExit."""
     raised = event.get("exc_info")

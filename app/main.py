@@ -26,6 +26,7 @@ from agents.orders import advance_order_sagas
 from agents.stock import apply_stock_commands
 from app import logs, topics
 from app.bridging import APP_ID, BridgeProcess, bridge_alone, make_bridge, nats_check, watch_bridge
+from app.dead_letters import Letters
 from app.domain.messages import StockImported
 from app.domain.traces import trace_id
 from app.engine.embedded_log import EmbeddedLog
@@ -36,7 +37,6 @@ from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.engine.standby import Standby
-from app.letters import Letters
 from app.log_wait import LogWait
 from app.metrics.worker import Metrics
 from app.setting_types import is_loopback, redact

@@ -10,11 +10,11 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from app.dead_letters import Letters
 from app.domain.causes import iso
 from app.domain.dead_letters import LETTER_ID, Letter, LetterState
 from app.domain.events import MAX_ID
 from app.engine.records import Record
-from app.letters import Letters
 from app.web.answers import Answer, json_answer, says
 from app.web.elsewhere import Elsewhere
 from app.web.letter_filter import LetterFilter, Order, Selection

@@ -12,10 +12,10 @@ import msgspec
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
+from app.dead_letters import GONE, STILL_UNUSABLE, Outcome
 from app.domain.causes import iso
 from app.domain.dead_letters import LETTER_ID, Letter, LetterState
 from app.domain.events import MAX_ID
-from app.letters import GONE, STILL_UNUSABLE, Outcome
 from app.web.answers import SCHEMAS, Answer, json_answer, says
 from app.web.bodies import json_body_of
 from app.web.dead_letters import PATH, DeadLetter, LetterPage, ShownLetters

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
+from app.dead_letters import Letters
 from app.domain.dead_letters import Letter
 from app.domain.rows import OrderSaga, Stock
 from app.engine.owners import Owners
-from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 

@@ -8,6 +8,7 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
+from app.dead_letters import Letters
 from app.domain.dead_letters import Letter
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
@@ -16,7 +17,6 @@ from app.engine.errors import PartitionElsewhere
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
 from app.engine.tables import TableSpec
-from app.letters import Letters
 from app.metrics.worker import Metrics
 from app.web.stock_lines import StockLine
 from app.web.views import Views

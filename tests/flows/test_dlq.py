@@ -2,14 +2,16 @@
 
 import asyncio
 import json
+import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import uvicorn
 from click.testing import CliRunner, Result
 
@@ -27,6 +29,14 @@ GOOD: dict[str, Any] = {
     "eventId": "e-pay", "eventType": "PaymentSucceededEvent", "aggregateId": "pay-1",
     "eventData": {"orderId": "order-1", "transactionId": "txn-1", "amount": 25.0, "currency": "EUR"},
 }  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def market_s_own_lines() -> Iterator[None]:
+    """They are not the command's, whose output is read while the market runs beside it."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    yield
+    structlog.reset_defaults()
 
 
 class Site:
@@ -233,6 +243,14 @@ async def test_without_a_worker_the_embedded_log_is_opened_and_the_next_worker_g
     assert market.saga("order-1").state == "completed"
     assert market.row("dead_letters", letter["id"]).state is LetterState.REPLAYED
     assert len(quiet.replayed("payments")) == 1
+
+
+def test_on_kafka_a_worker_has_to_run() -> None:
+    environment = {"KAFKA_URL": "kafka://127.0.0.1:1", "WEB_PORT": "1"}
+    result = CliRunner().invoke(main, ("dlq", "list"), env=environment)
+    assert result.exit_code == 1
+    assert "no worker answers at http://127.0.0.1:1/" in result.output
+    assert "start `a4co worker` first, or say --url" in result.output
 
 
 @pytest.mark.embedded_only("a Kafka log belongs to nobody")

@@ -9,6 +9,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import NamedTuple
 
+import structlog
+
 from app import topics
 from app.domain.causes import caused
 from app.domain.dead_letters import DiscardLetter, LetterCommand, ReplayLetter, letter_id, place_of
@@ -17,6 +19,8 @@ from app.engine.log import Log
 from app.engine.records import Record, Send
 from bridge.dead_letters import StillUnusable, again
 from bridge.routes import Routes
+
+logger = structlog.get_logger("a4co.dead_letters")
 
 AT_ONCE = 200
 """Letters of one transaction, at most."""
@@ -73,6 +77,7 @@ class Letters:
                     sends += topics.sends_of(command)
             if not dry_run:
                 await self._commit(sends)
+                logger.info("dead letters to be replayed", letters=len(sends), by=by, edited=bool(edited))
         return [outcomes.get(letter) or Outcome(letter, GONE) for letter in letters]
 
     def _replay(
@@ -107,11 +112,13 @@ class Letters:
 
     async def discard(self, letters: Sequence[str], by: str, reason: str, *, dry_run: bool = False) -> list[Outcome]:
         """Say of each that it is not needed, and why. On disk when it returns."""
-        there = [letter for letter in letters if place_of(letter).partition < self._partitions]
+        there = {letter for letter in letters if place_of(letter).partition < self._partitions}
         if not dry_run:
-            for start in range(0, len(there), AT_ONCE):
-                commands = [self._discard(letter, by, reason) for letter in there[start : start + AT_ONCE]]
-                await self._commit([send for command in commands for send in topics.sends_of(command)])
+            commands = [self._discard(letter, by, reason) for letter in sorted(there)]
+            for start in range(0, len(commands), AT_ONCE):
+                some = commands[start : start + AT_ONCE]
+                await self._commit([send for command in some for send in topics.sends_of(command)])
+            logger.info("dead letters to be discarded", letters=len(there), by=by, reason=reason)
         return [Outcome(letter, ACCEPTED if letter in there else GONE) for letter in letters]
 
     def _discard(self, letter: str, by: str, reason: str) -> LetterCommand:

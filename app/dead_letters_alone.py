@@ -14,11 +14,11 @@ from fastapi import FastAPI
 from agents.dead_letters import keep_dead_letters
 from app import topics
 from app.bridging import APP_ID
+from app.dead_letters import Letters
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import EngineError
 from app.engine.lanes import Hooks
-from app.letters import Letters
 from app.settings import Settings
 from app.web.dead_letters import ShownLetters, letter_routes
 from app.web.elsewhere import Elsewhere
