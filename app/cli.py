@@ -204,6 +204,28 @@ def topics(*, create: bool) -> None:
     sys.exit(not good)
 
 
+@main.command(short_help="List which positions Kafka has forgotten, or say where to go on.")
+@click.option("--forgotten", "go_on_at", type=click.Choice(["start", "end"]), help="Set those that are forgotten.")
+def offsets(go_on_at: str | None) -> None:
+    """List what Kafka has forgotten of how far the workers have read; a worker does not start then.
+
+    It forgets that when no worker runs for longer than the brokers' offsets.retention.minutes. With `--forgotten end`,
+    what came since the last worker ended is left out; with `--forgotten start`, all that the topics hold is done again,
+    and said again. No worker may run meanwhile. Exits 1 when something is forgotten.
+    """
+    settings = _settings()
+    import asyncio
+
+    from app import log_commands
+    from app.engine.errors import EngineError
+
+    try:
+        good = asyncio.run(log_commands.offsets(settings, go_on_at))
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+    sys.exit(not good)
+
+
 @main.group()
 def tables() -> None:
     """Look at the tables on this machine."""

@@ -170,6 +170,36 @@ def _said(verdict: Verdict) -> str:
     return f"FAIL   {rows}{differ}{sums}{ahead}"
 
 
+# ---- offsets --------------------------------------------------------------------------------------------
+
+
+async def offsets(settings: Settings, go_on_at: str | None) -> bool:
+    """Print what Kafka has forgotten of how far the lanes have read, or set it ("start", "end").
+
+    Returns whether nothing is forgotten any more.
+
+    Raises:
+        EngineError: Kafka does not answer, or a worker runs.
+    """
+    log = _log(settings)
+    if isinstance(log, EmbeddedLog):
+        click.echo("the embedded log forgets nothing")
+        return True
+    await log.connect()
+    try:
+        forgotten = await log.forgotten()
+        for group, places in forgotten.items():
+            if go_on_at is not None:
+                await log.go_on(group, places, at_end=go_on_at == "end")
+            named = ", ".join(f"{topic}-{partition}" for topic, partition in places)
+            click.echo(f"{group}: {named} {'go on at the ' + go_on_at if go_on_at else 'forgotten'}")
+        if not forgotten:
+            click.echo("nothing is forgotten")
+    finally:
+        await log.disconnect()
+    return go_on_at is not None or not forgotten
+
+
 # ---- both -----------------------------------------------------------------------------------------------
 
 

@@ -25,6 +25,10 @@ class TopicMismatch(EngineError):
     """A topic exists with other partitions than declared, or is not declared at all."""
 
 
+class OffsetsForgotten(EngineError):
+    """The log has forgotten how far a lane was, which had been further than the topics' start."""
+
+
 class CommitAborted(EngineError):
     """A transaction was not committed and can be tried again: nothing of it is kept."""
 

@@ -84,6 +84,7 @@ def products(tmp_path: Path) -> Path:
         "dlq show",
         "dlq replay",
         "dlq discard",
+        "offsets",
         "routes",
         "routes test",
         "stock",

@@ -10,11 +10,13 @@ from typing import Any, cast
 
 import pytest
 import pytest_asyncio
+from click.testing import CliRunner, Result
 from confluent_kafka import Consumer, KafkaError, KafkaException
 
+from app.cli import main
 from app.engine.cancelling import end
 from app.engine.engine import Application, Engine
-from app.engine.errors import LogFailed
+from app.engine.errors import LogFailed, OffsetsForgotten
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
@@ -196,6 +198,63 @@ async def test_an_owner_that_fails_when_partitions_go_is_not_told_of_them_again(
     await reader.stop()
     await other.reader.stop()
     assert sorted(owner.gone) == [0, 1]
+
+
+async def test_what_kafka_has_forgotten_is_not_read_from_the_start_again_before_somebody_says_so(
+    kafka_broker: KafkaBroker, log: KafkaLog, prefix: str
+) -> None:
+    """As after a week in which no worker ran, by the brokers' default."""
+
+    async def read(count: int) -> list[int]:
+        owner = Owner(log)
+        await owner.reader.start(owner)
+        try:
+            numbers = await owner.take(count)
+            await owner.reader.commit({TopicPartition("numbers", 0): numbers[-1] + 1})
+            return numbers
+        finally:
+            await owner.reader.stop()
+
+    def a4co(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments, env={"KAFKA_URL": kafka_broker.url, "TOPIC_PREFIX": prefix})
+
+    await log.commit([Send("numbers", b"key", b"%d" % number, (), None, 0) for number in range(5)])
+    assert await read(5) == [0, 1, 2, 3, 4]
+    assert (await asyncio.to_thread(a4co, "offsets")).output == "nothing is forgotten\n"
+
+    for go_on_at, count in {"start": 5, "end": 1}.items():
+        forgotten = log.cluster.admin.delete_consumer_groups([f"{prefix}failing.count"])
+        await asyncio.to_thread(forgotten[f"{prefix}failing.count"].result, 10)
+        with pytest.raises(OffsetsForgotten, match=r"how far failing\.count has read numbers-0: .* `a4co offsets "):
+            await read(1)
+        told = await asyncio.to_thread(a4co, "offsets")
+        assert (told.exit_code, told.output) == (1, "failing.count: numbers-0 forgotten\n")
+        told = await asyncio.to_thread(a4co, "offsets", "--forgotten", go_on_at)
+        assert (told.exit_code, told.output) == (0, f"failing.count: numbers-0 go on at the {go_on_at}\n")
+        if go_on_at == "end":
+            await say(log, 5)
+        assert await read(count) == ([0, 1, 2, 3, 4] if go_on_at == "start" else [5])
+
+
+async def test_offsets_that_do_not_move_are_committed_again_before_kafka_forgets_them(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.kafka.reader.RENEW", 0.5)
+    owner = Owner(log)
+    await owner.reader.start(owner)
+    try:
+        while not owner.has:
+            await owner.reader.take(10, 0.1)
+        seen: set[str] = set()
+        async with asyncio.timeout(20):
+            while len(seen) < 3:
+                assert await owner.reader.take(10, 0.1) == []
+                place = TopicPartition("numbers", 0)
+                offset, metadata = (await asyncio.to_thread(log.cluster.stands, "failing.count", [place]))[place]
+                assert offset in (None, 0)
+                seen.add(metadata)
+    finally:
+        await owner.reader.stop()
 
 
 # ---- the bridge's log -------------------------------------------------------------------------------------

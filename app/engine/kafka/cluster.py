@@ -6,7 +6,15 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicCollection
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicCollection,
+)
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec  # type: ignore[attr-defined]
 
@@ -14,7 +22,7 @@ from app.engine.cancelling import unbroken
 from app.engine.errors import LogAway, LogFailed, TopicMismatch
 from app.engine.kafka.options import KafkaOptions
 from app.engine.log import TopicState
-from app.engine.records import Headers, Record, Send
+from app.engine.records import Headers, Record, Send, TopicPartition
 
 T = TypeVar("T")
 
@@ -156,6 +164,41 @@ class Cluster:
             if place.error is not None:
                 raise KafkaException(place.error)
         return found
+
+    def stands(
+        self, group: str, places: Collection[TopicPartition], isolation: str = "read_committed"
+    ) -> dict[TopicPartition, tuple[int | None, str]]:
+        """The group's offset (None: it has none) and metadata of each place. Raises LogFailed.
+
+        Asked by a consumer that is no member, so that the members go on meanwhile.
+        """
+        asking = Consumer(self.consumer(**{"group.id": self.outer(group), "isolation.level": isolation}))
+        try:
+            found = self.committed(asking, [Place(self.outer(topic), partition) for topic, partition in places])
+        except KafkaException as error:
+            raise failed(f"{group} does not tell where it stands", error) from error
+        finally:
+            asking.close()
+        return {
+            TopicPartition(place.topic[len(self.options.prefix) :], place.partition): (
+                place.offset if place.offset >= 0 else None,
+                place.metadata or "",
+            )
+            for place in found
+        }
+
+    def set_offsets(self, group: str, offsets: Mapping[TopicPartition, int]) -> None:
+        """Set them from outside of the group. Raises LogFailed, also while the group has members."""
+        name = self.outer(group)
+        places = [Place(self.outer(topic), partition, at) for (topic, partition), at in offsets.items()]
+        wanted = [ConsumerGroupTopicPartitions(name, places)]
+        try:
+            done = answer(self.admin.alter_consumer_group_offsets(wanted, request_timeout=FOR_EVER)[name])
+            for place in done.topic_partitions:
+                if place.error is not None:
+                    raise KafkaException(place.error)
+        except KafkaException as error:
+            raise failed(f"the offsets of {group} can't be set", error) from error
 
     async def call(self, work: Callable[..., T], *arguments: Any) -> T:
         """A call that blocks, on a thread. Whoever is cancelled waits for its end: nobody else may call meanwhile."""

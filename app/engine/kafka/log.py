@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, LogFailed
+from app.engine.kafka.begun import Begun
 from app.engine.kafka.cluster import REQUEST, Cluster, failed, passing
 from app.engine.kafka.follower import KafkaFollower
 from app.engine.kafka.lease import BRIEF, LEASE
@@ -17,7 +18,7 @@ from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
 from app.engine.log import FETCHED, TopicState
 from app.engine.reader import Changes
-from app.engine.records import Record, Send
+from app.engine.records import Record, Send, TopicPartition
 
 NOTES = "notes"
 """The compacted topic of named values, one partition: key = name."""
@@ -74,11 +75,11 @@ class KafkaLog:
         await self.cluster.call(self.cluster.prepare, topics, partitions)
         await self.cluster.call(self.cluster.prepare, {NOTES: True}, 1, SMALL)
         await self.cluster.call(self.cluster.prepare, {LEASE: False}, 1, BRIEF)
-        await self.look([name for name in topics if topics[name]])
+        await self.look(topics)
 
-    async def look(self, changelogs: Collection[str]) -> None:
+    async def look(self, topics: Collection[str]) -> None:
         """Learn which topics these are, without making any. Raises LogFailed when one is not there."""
-        self._ids = await self.cluster.call(self.cluster.topic_ids, changelogs)
+        self._ids = await self.cluster.call(self.cluster.topic_ids, topics)
 
     async def describe(self) -> dict[str, TopicState]:
         """Every topic with our prefix."""
@@ -87,7 +88,27 @@ class KafkaLog:
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> KafkaReader:
         """A reader of the topics. What Kafka shows a reader of committed records is as durable as the cluster is."""
         del durable
-        return KafkaReader(self.cluster, group, topics)
+        prepared = all(topic in self._ids for topic in topics)
+        return KafkaReader(self.cluster, group, topics, Begun(NOTES, self.notes, self._ids) if prepared else None)
+
+    async def forgotten(self) -> dict[str, list[TopicPartition]]:
+        """The places of each group that it had begun to read and of which Kafka has no offset any more."""
+        return await self.cluster.call(self._forgotten)
+
+    def _forgotten(self) -> dict[str, list[TopicPartition]]:
+        self._ids = self.cluster.topic_ids(self.cluster.partitions())
+        forgotten = {}
+        for group, places in sorted(Begun(NOTES, self.notes, self._ids).places().items()):
+            if gone := [place for place, (at, _) in self.cluster.stands(group, sorted(places)).items() if at is None]:
+                forgotten[group] = gone
+        return forgotten
+
+    async def go_on(self, group: str, places: Collection[TopicPartition], *, at_end: bool) -> None:
+        """Set the group's offsets of the places to their end, or start. Raises LogFailed, also while it has members."""
+        await self.cluster.call(self._go_on, group, places, at_end)
+
+    def _go_on(self, group: str, places: Collection[TopicPartition], at_end: bool) -> None:
+        self.cluster.set_offsets(group, {place: self.span(*place)[at_end] for place in places})
 
     # ---- commits outside of lanes ----------------------------------------------------------------------
 

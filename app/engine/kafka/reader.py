@@ -19,7 +19,8 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka import TopicPartition as Place
 
 from app.engine.errors import CommitAborted, CommitUnknown, LogAway, LogFailed
-from app.engine.kafka.cluster import Cluster, failed, passing
+from app.engine.kafka.begun import Begun
+from app.engine.kafka.cluster import Cluster, passing
 from app.engine.kafka.owners import GroupOwners, client_id
 from app.engine.kafka.transactions import Transactions
 from app.engine.reader import Owner
@@ -30,6 +31,10 @@ LOOKS = 0.5
 
 SESSION_MS = 6_000
 """A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
+
+RENEW = 6 * 3600.0
+"""Seconds after which offsets that did not move are committed again: brokers forget old ones when a group is without
+members for a moment (KIP-848), a week after their commit by default."""
 
 NUMBER = "#"
 """Stands between a writer's name and the number of its transaction in the metadata of an offset."""
@@ -47,13 +52,16 @@ class KafkaReader:
 
     batch = 2_000
 
-    def __init__(self, cluster: Cluster, group: str, topics: Sequence[str]) -> None:
+    def __init__(self, cluster: Cluster, group: str, topics: Sequence[str], begun: Begun | None = None) -> None:
         options = cluster.options
         self.commit_records = options.commit_records
         self.commit_seconds = options.commit_seconds
         self._cluster = cluster
         self._group = group
         self._topics = list(topics)
+        self._begun = begun
+        self._unmarked: set[TopicPartition] = set()
+        self._renewed = -RENEW
         self._name = f"{group}.{options.worker}"
         self._incremental = options.group_protocol == "consumer"
         self._owner: Owner | None = None
@@ -172,26 +180,17 @@ class KafkaReader:
         """
         places = [TopicPartition(topic, partition) for topic in self._topics]
         # Without waiting for transactions that are not decided, which are those that are to be ended.
-        former = {writer_of(place) for place in self._stands(places, "read_uncommitted") if place.metadata}
+        stands = self._cluster.stands(self._group, places, "read_uncommitted")
+        former = {writer_of(metadata) for _, metadata in stands.values() if metadata}
         for name in former - {self._writer.name if self._writer else ""}:
             logger.info("ending the transaction of a worker that is gone", worker=name)
             Transactions(self._cluster, name).open()
-        committed = self._stands(places)
-        return {TopicPartition(self._inner(place.topic), partition): max(0, place.offset) for place in committed}
-
-    def _stands(self, places: Sequence[TopicPartition], isolation: str = "read_committed") -> list[Place]:
-        """What the group has committed, with the metadata. Raises LogFailed.
-
-        Asked by a consumer that is no member: the polling thread goes on with the partitions that stay.
-        """
-        group = {"group.id": self._cluster.outer(self._group), "isolation.level": isolation}
-        asking = Consumer(self._cluster.consumer(**group))
-        try:
-            return self._cluster.committed(asking, [Place(self._cluster.outer(t), p) for t, p in places])
-        except KafkaException as error:
-            raise failed(f"{self._group} does not tell where it stands", error) from error
-        finally:
-            asking.close()
+        stands = self._cluster.stands(self._group, places)
+        if self._begun is not None:
+            if without := [place for place, (offset, _) in stands.items() if offset is None]:
+                self._begun.check(self._group, without)
+            self._unmarked |= set(places)
+        return {place: offset or 0 for place, (offset, _) in stands.items()}
 
     def _on_revoke(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread, which waits until the owner has finished."""
@@ -267,9 +266,22 @@ class KafkaReader:
         """
         if self._failure is not None:
             raise self._failure
+        await self._renew()
         self._polling = asyncio.ensure_future(self._cluster.call(self._poll, limit, wait))
         # A lane that is cancelled leaves the poll running: `stop` waits for it.
         return await asyncio.shield(self._polling)
+
+    async def _renew(self) -> None:
+        """Commit again what stands when it is time. Nothing of it waits for anybody: what goes wrong is tried again."""
+        assert self._writer is not None
+        if self._ours and time.monotonic() >= self._renewed + RENEW and not self._writer.under_way:
+            try:
+                await self.commit({})
+            except CommitAborted:
+                try:
+                    await self._cluster.call(self._writer.abort)
+                except LogFailed as error:
+                    await self._begin_anew(str(error))
 
     def _poll(self, limit: int, wait: float) -> list[Record]:
         assert self._consumer is not None
@@ -320,14 +332,22 @@ class KafkaReader:
             LogFailed: whether it was committed is not known.
         """
         # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
-        sent = dict(offsets) or {place: at for place, at in self._committed.items() if place.partition in self._ours}
+        renews = time.monotonic() >= self._renewed + RENEW
+        stand = {place: at for place, at in self._committed.items() if place.partition in self._ours}
+        sent = {**stand, **offsets} if renews or not offsets else dict(offsets)
         assert self._writer is not None
+        marked = self._unmarked & sent.keys() if self._unmarked else set()
+        if self._begun is not None and marked:
+            self._writer.stage([self._begun.mark(self._group, place) for place in sorted(marked)])
         self._commits += 1
         metadata = f"{self._writer.name}{NUMBER}{self._commits}"
         try:
             await self._cluster.call(self._commit, sent, metadata)
         except CommitUnknown as error:
             await self._decide(sent, metadata, error)
+        self._unmarked -= marked
+        if renews:
+            self._renewed = time.monotonic()
         self._committed.update(offsets)
         ends, self._ends = self._ends, {}
         return ends
@@ -346,8 +366,8 @@ class KafkaReader:
         If others have all of its partitions by now, there is no telling, and nobody here who would need to know.
         """
         await self._begin_anew(str(error))
-        stands = await self._patiently("commit", lambda: self._cluster.call(self._stands, list(sent)))
-        if not any(place.metadata == metadata for place in stands):
+        stands = await self._patiently("commit", lambda: self._cluster.call(self._cluster.stands, self._group, sent))
+        if not any(found == metadata for _, found in stands.values()):
             raise CommitAborted(f"it was not committed: {error}") from error
         logger.info("it was committed", group=self._group)
 
@@ -432,7 +452,7 @@ class KafkaReader:
         self._consumer = None
 
 
-def writer_of(place: Place) -> str:
-    """The name of the writer that has committed the place."""
-    name, _, number = (place.metadata or "").rpartition(NUMBER)
+def writer_of(metadata: str) -> str:
+    """The name of the writer whose offset this stands with."""
+    name, _, number = metadata.rpartition(NUMBER)
     return name or number
