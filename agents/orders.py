@@ -26,6 +26,7 @@ def advance_order_sagas(policy: Policy) -> Reducer[OrderSaga]:
         encode=topics.sends_of,
         timer=_timer,
         carries=_trace,
+        tally=topics.OrderTally,
     )
 
 

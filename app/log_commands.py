@@ -19,11 +19,12 @@ from app.engine.verify import Verdict
 from app.engine.verify import verify as compare
 from app.settings import Settings
 from bridge.routes_file import load_routes
+from tables.analytics import ANALYTICS
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
 
-TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY, DEAD_LETTERS)
+TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY, DEAD_LETTERS, ANALYTICS)
 
 
 class Wanted(NamedTuple):

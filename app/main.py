@@ -20,6 +20,7 @@ from faust.app.base import BootStrategy
 from faust.contrib.asgi import serve_asgi
 from mode import Service
 
+from agents.analytics import count_orders
 from agents.dead_letters import KEEP_DEAD_LETTERS, keep_dead_letters
 from agents.notifications import Mailer, send_mails
 from agents.orders import advance_order_sagas
@@ -90,7 +91,12 @@ class Marketplace:
         return Application(
             name=APP_ID,
             topics=(*topics.ALL, *load_routes(settings.routes_file).more_topics()),
-            reducers=(advance_order_sagas(policy), apply_stock_commands(policy), keep_dead_letters()),
+            reducers=(
+                advance_order_sagas(policy),
+                apply_stock_commands(policy),
+                keep_dead_letters(),
+                count_orders(settings.analytics_delay),
+            ),
             effects=[send_mails(mailer)] if mailer else [],
             partitions=settings.partitions,
             retention=settings.log_retention,

@@ -81,6 +81,9 @@ class Settings(NatsSettings):
     log_retention: Seconds = Field(
         30 * 86400.0, description="seconds that an embedded log keeps a record which everybody is done with"
     )
+    analytics_delay: Seconds = Field(
+        1, description="seconds that counts of orders are collected before they show in /api/analytics"
+    )
     topic_prefix: str = Field("", description="stands before the names of topics and groups on Kafka")
     topic_replication: Annotated[int, Field(ge=1, le=32767), Allowed("a whole number from 1")] = Field(
         1, description="copies of every topic on Kafka; 3 in production"

@@ -9,6 +9,16 @@ from typing import Any
 import msgspec
 
 from app.domain import dialects, traces
+from app.domain.analytics import (
+    BucketOutdated,
+    Counted,
+    Counts,
+    OrdersCounted,
+    measured,
+    partition_of,
+    put,
+    spread,
+)
 from app.domain.dead_letters import (
     LETTER_ID,
     LONGEST_TEXT,
@@ -38,6 +48,7 @@ from app.domain.messages import (
     StockImported,
     StockMoved,
 )
+from app.domain.rows import OrderSaga
 from app.engine.lanes import Topic
 from app.engine.records import Headers, Record, Send
 
@@ -49,6 +60,7 @@ LETTER = "a4co-letter"
 
 _encode = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
+_read_facts = msgspec.json.Decoder(OrdersCounted | BucketOutdated).decode
 _read_command = msgspec.msgpack.Decoder(LetterCommand).decode  # MessagePack: a command may hold a message's bytes
 
 
@@ -104,6 +116,13 @@ def _letter_command(record: Record) -> LetterCommand:
     return command
 
 
+def _facts(record: Record) -> tuple[Counted, ...] | BucketOutdated:
+    said = _read_facts(record.value or b"")
+    if isinstance(said, BucketOutdated):
+        return said
+    return spread(said, partition=record.partition, offset=record.offset, at=record.timestamp)
+
+
 ORDERS = Topic("orders", _mirrored)  # order.*, shipment.*; key: order id
 PAYMENTS = Topic("payments", _mirrored)  # payment.*; key: order id
 NOTIFICATIONS = Topic("notifications", _mirrored)  # notification.*; key: order id
@@ -114,6 +133,7 @@ STOCK_COMMANDS = Topic("stock-commands", _internal(StockCommand))  # key: produc
 SAGA_REPLIES = Topic("saga-replies", _internal(SagaReply))  # key: order id
 TIMERS = Topic("timers", _internal(DeadlineReached))  # key: order id
 MAILS = Topic("mails", _internal(SendMail))  # key: order id
+ORDER_FACTS = Topic("order-facts", _facts)  # what is counted of a partition's orders, in that partition; no key
 
 OUTBOUND = Topic("outbound")  # value: the NATS payload; key: order id or product id
 DEAD_LETTERS = Topic("dead-letters", _letter)  # the original's key, value and headers, and why
@@ -129,6 +149,7 @@ ALL = (
     SAGA_REPLIES,
     TIMERS,
     MAILS,
+    ORDER_FACTS,
     OUTBOUND,
     DEAD_LETTERS,
     LETTER_COMMANDS,
@@ -194,3 +215,33 @@ def sends_of(message: Message, headers: Headers = ()) -> Sequence[Send]:
     `headers` are its trace (app.domain.traces).
     """
     return _SENDERS[type(message)](message, headers)
+
+
+# ---- what is counted of orders ---------------------------------------------------------------------------
+
+
+class OrderTally:
+    """Counts what a batch of changes of one partition's orders counts for (lanes.Tally)."""
+
+    def __init__(self, partition: int) -> None:
+        self._partition = partition
+        self._minutes: dict[int, Counts] = {}
+
+    def add(self, before: OrderSaga | None, after: OrderSaga | None, at: float) -> None:
+        """One order changed, by a record of that time."""
+        found = [] if after is None else measured(before, after, at)
+        if after is not None and found:
+            counts = self._minutes.setdefault(int(after.updated_at // 60), {})
+            for measure, name, number in found:
+                put(counts, measure, name, number)
+
+    def sends(self) -> Sequence[Send]:
+        """One record, if anything was counted."""
+        if not self._minutes:
+            return ()
+        return (Send(ORDER_FACTS.name, None, _encode(OrdersCounted(self._minutes)), partition=self._partition),)
+
+
+def outdated(said: BucketOutdated) -> Send:
+    """It goes to the partition of its bucket."""
+    return Send(ORDER_FACTS.name, said.key.encode(), _encode(said), partition=partition_of(said.key))

@@ -27,6 +27,7 @@ from tests.live.nats_server import NatsServer
 from tests.live.order_model import (
     PRODUCTS,
     Order,
+    counted,
     demand,
     outcome,
     plan_orders,
@@ -220,6 +221,7 @@ class Run:
         self._judge_answers(log, answers)
         self._verdict.differences = [
             *self._model_differences(rows, shelves),
+            *self._count_differences(log, rows),
             *check.web_differences(log, rows.values(), shelves),
             *check.order_differences(log, answers, self._market.heard),
             *check.mirror_differences(log, stream),
@@ -274,6 +276,14 @@ class Run:
         for order_id in said:
             yield f"something was said about {order_id}, which nobody ordered"
         yield from shelf_differences(shelves, self._start, sold)
+
+    def _count_differences(self, log: check.AnyLog, rows: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+        said = check.said_by_order(self._market.heard)
+        wanted: Counter[str] = Counter()
+        for order in self.orders:
+            if order.id in rows:
+                wanted += counted(order, outcome(rows[order.id]), said.get(order.id, Counter()))
+        return check.count_differences(log, wanted, self._market.heard)
 
 
 def command(name: str, about: str | None, kills: int) -> argparse.ArgumentParser:

@@ -31,6 +31,9 @@ SKIPPED = "skipped"
 ABORTS, AGAIN = 20, 0.5
 """Transactions that may be refused one after the other, and seconds between two of them."""
 
+COLLECTED = 20_000
+"""Records that a lane collects for one commit at most."""
+
 POLL = 0.1
 """Seconds between two looks at the deadlines when nothing arrives."""
 
@@ -46,9 +49,23 @@ class Transition(Protocol):
     def outcome(self) -> str: ...
 
 
+class Tally(Protocol):
+    """What is counted of a batch's changes in one partition, and said with their commit, once.
+
+    `add` hears of each changed row, message after message, with the time of the message's record; if it raises, the
+    message is a dead letter, and nothing of it may have been counted.
+    """
+
+    def add(self, before: Any | None, after: Any | None, at: float) -> None: ...
+    def sends(self) -> Sequence[Send]: ...
+
+
 @dataclass(frozen=True)
 class Topic:
-    """A topic's declaration. `decode` gives the message of a record, or None when it says nothing to its readers."""
+    """A topic's declaration. `decode` gives the message of a record, or None when it says nothing to its readers.
+
+    A tuple is several messages, each about another row: all of them are applied, or none is.
+    """
 
     name: str
     decode: Callable[[Record], Any | None] = lambda record: record
@@ -62,6 +79,8 @@ class Reducer(Generic[Row]):
     `encode` turns one output of the rule into messages for topics; they have the headers that it is given, which are
     `carries(headers, row)`: what the outputs of a record carry on of its headers, or of the row as it is now.
     `timer(key, deadline, now)` is the message that says a row is due; None: the table has no deadlines.
+    `tally(partition)` makes what counts the changes of one batch; None: nothing is counted.
+    `collects`: seconds that records are collected for one commit, where nobody waits for the rows; 0: as the log does.
     """
 
     name: str
@@ -71,6 +90,8 @@ class Reducer(Generic[Row]):
     encode: Callable[[Any, Headers], Sequence[Send]]
     timer: Callable[[str, float, float], Send] | None = None
     carries: Callable[[Headers, Row | None], Headers] = lambda _headers, _row: ()
+    tally: Callable[[int], Tally] | None = None
+    collects: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,6 +132,7 @@ class Lane:
         self.name = name
         self.reader = reader
         self.batch = reader.batch
+        self.collects = 0.0
         self._hooks = hooks
         self._partitions = 0
         self._since: float | None = None
@@ -149,7 +171,7 @@ class Lane:
             self._torn = True  # until all of the piece is done: half of it must never be committed
             outcomes = await self._work(piece)
             self._torn = False
-            self._awaited = self._awaited or outcomes.count(SKIPPED) < len(outcomes)
+            self._awaited = self._awaited or (not self.collects and outcomes.count(SKIPPED) < len(outcomes))
             self._outcomes += outcomes
             self._records += piece
             self._spent += time.perf_counter() - started
@@ -162,7 +184,8 @@ class Lane:
         """Seconds to wait for records. What was skipped only moves offsets, and nobody waits for that."""
         if self._since is None:
             return POLL
-        return 0.0 if self._awaited else max(0.0, self._since + self.reader.commit_seconds - time.perf_counter())
+        patience = self.collects or self.reader.commit_seconds
+        return 0.0 if self._awaited else max(0.0, self._since + patience - time.perf_counter())
 
     async def _commit_or_roll_back(self) -> None:
         try:
@@ -182,8 +205,8 @@ class Lane:
     def _due(self) -> bool:
         """Whether the transaction is full, or has waited long enough."""
         since = self._since if self._since is not None else time.perf_counter()
-        late = time.perf_counter() - since >= self.reader.commit_seconds
-        return late or len(self._records) >= self.reader.commit_records
+        late = time.perf_counter() - since >= (self.collects or self.reader.commit_seconds)
+        return late or len(self._records) >= (COLLECTED if self.collects else self.reader.commit_records)
 
     async def commit(self) -> None:
         """Commit what is under way: offsets, outputs and changed rows; then show the rows."""
@@ -245,6 +268,7 @@ class ReducerLane(Lane, Generic[Row]):
     ) -> None:
         super().__init__(reducer.name, reader, hooks)
         self.table = table
+        self.collects = reducer.collects
         self._reducer = reducer
         self._clock = clock
         self._decode = {topic.name: topic.decode for topic in reducer.reads}
@@ -294,7 +318,7 @@ class ReducerLane(Lane, Generic[Row]):
             unit = units.get(record.partition) or self._unit(record.partition)
             try:
                 message = decode[record.topic](record)
-                outcomes.append(SKIPPED if message is None else unit.fold(message, record.headers))
+                outcomes.append(SKIPPED if message is None else unit.fold(message, record))
             except StoreDamaged:
                 raise
             except Exception as error:  # noqa: BLE001 - any failure of a record is that record's
@@ -320,6 +344,8 @@ class ReducerLane(Lane, Generic[Row]):
                     [Send(changelog, key.encode(), packed, (), None, partition) for key, _, packed, _ in piece]
                 )
                 await asyncio.sleep(0)
+            if unit.tally is not None:
+                self.reader.stage(unit.tally.sends())
 
     async def _show(self, ends: Mapping[TopicPartition, int]) -> None:
         self._told = []
@@ -358,8 +384,11 @@ class _Unit(Generic[Row]):
         self._rule = reducer.rule
         self._encode = reducer.encode
         self._carries = reducer.carries
+        self.tally = reducer.tally(part.partition) if reducer.tally is not None else None
 
-    def fold(self, message: Any, headers: Headers) -> str:
+    def fold(self, message: Any, record: Record) -> str:
+        if isinstance(message, tuple):
+            return self._fold_all(message, record)
         key = message.key
         try:
             row = self._rows[key]
@@ -367,11 +396,31 @@ class _Unit(Generic[Row]):
             row = self.before[key] = self._part.get(key)
         transition: Transition = self._rule(row, message)
         # Nothing of a message is kept unless all of it could be computed.
-        if transition.outputs:
-            carried = self._carries(headers, transition.row)
-            self.sends += [send for output in transition.outputs for send in self._encode(output, carried)]
+        sends = self._sends(transition, record) if transition.outputs else ()
+        if self.tally is not None and transition.row is not row:
+            self.tally.add(row, transition.row, record.timestamp)
+        self.sends += sends
         self._rows[key] = transition.row
         return transition.outcome
+
+    def _sends(self, transition: Transition, record: Record) -> list[Send]:
+        carried = self._carries(record.headers, transition.row)
+        return [send for output in transition.outputs for send in self._encode(output, carried)]
+
+    def _fold_all(self, messages: tuple[Any, ...], record: Record) -> str:
+        """Fold each into the row of its own; a tally is for lanes whose records say one thing."""
+        sends, rows, outcomes = list[Send](), dict[str, Row | None](), set[str]()
+        for message in messages:
+            key = message.key
+            if key not in self._rows:
+                self._rows[key] = self.before[key] = self._part.get(key)
+            transition: Transition = self._rule(self._rows[key], message)
+            sends += self._sends(transition, record) if transition.outputs else ()
+            rows[key] = transition.row
+            outcomes.add(transition.outcome)
+        self.sends += sends
+        self._rows |= rows
+        return outcomes.pop() if len(outcomes) == 1 else "applied"
 
     def changes(self, at_once: int) -> Iterator[list[Change[Row]]]:
         """Every row that is another than before, so many at once."""

@@ -3,6 +3,7 @@
 import msgspec
 
 from app import topics
+from app.domain.analytics import LOST, ORDERS, SIZES, Counts, add, put
 from app.domain.dead_letters import letter_id
 from app.domain.rows import SagaState
 from tests.flows.market import STOCK, Market
@@ -17,6 +18,7 @@ def hold(market: Market) -> None:
     nothing_is_said_twice(market)
     tables_are_their_changelogs(market)
     every_dead_letter_has_its_row(market)
+    what_is_counted_is_what_the_orders_are(market)
     if not market.expects_dead_letters:
         assert market.dead_letters() == []
     if STOCK not in market.away:
@@ -37,7 +39,7 @@ def nothing_is_said_twice(market: Market) -> None:
 
 def tables_are_their_changelogs(market: Market) -> None:
     for name, table in market.engine.tables.items():
-        logged = market.changelog(name)
+        logged = {key: row for key, row in market.changelog(name).items() if row}  # without the rows that are gone
         assert {key: msgspec.json.decode(row, type=table.spec.row_type) for key, row in logged.items()} == dict(
             table.items()
         )
@@ -47,6 +49,46 @@ def tables_are_their_changelogs(market: Market) -> None:
 def every_dead_letter_has_its_row(market: Market) -> None:
     ids = {letter_id(at.timestamp, at.partition, at.offset) for at in market.records("dead-letters")}
     assert set(market.rows()["dead_letters"]) == ids
+
+
+def what_is_counted_is_what_the_orders_are(market: Market) -> None:
+    """The days add up to what the orders' rows say; each is in the day in which its order was opened or confirmed."""
+    wanted: Counts = {}
+    for saga in market.rows()["order_sagas"].values():
+        sold, lost = saga.confirmed_at is not None, saga.state in LOST
+        numbers = {
+            "opened": saga.state is not SagaState.PARKED,
+            "asked": saga.attempt > 0,
+            "retries": max(0, saga.attempt - 1),
+            "confirmed": sold,
+            "cancelled": lost and not sold,
+            "returned": lost and sold,
+            "refunds": len(saga.refunds),
+            "attention": saga.attention is not None,
+        }
+        for name, number in numbers.items():
+            put(wanted, "orders", name, int(number))
+        for way in ("", "returned ") if lost and sold else ("",) if sold else ():
+            put(wanted, f"{way}revenue", saga.currency, round(saga.total * 100))
+            for line in saga.lines:
+                put(wanted, f"{way}units", line.product_id, line.quantity)
+    days = summed(market, "day")
+    assert {name: days.get("orders", {}).get(name, 0) for name in ORDERS if name not in ("reserved", "paid")} == {
+        name: wanted.get("orders", {}).get(name, 0) for name in ORDERS if name not in ("reserved", "paid")
+    }
+    for measure in ("revenue", "units", "returned revenue", "returned units"):
+        assert days.get(measure) == wanted.get(measure), measure
+    if all(saga.created_at > market.now - (SIZES["hour"].kept or 0) for saga in market.rows()["order_sagas"].values()):
+        assert summed(market, "hour") == days  # none has gone
+
+
+def summed(market: Market, size: str) -> Counts:
+    """The counts of all buckets of a size."""
+    total: Counts = {}
+    for key, bucket in market.rows()["analytics"].items():
+        if key.startswith(size):
+            add(total, bucket.counts)
+    return total
 
 
 def every_hold_is_wanted(market: Market) -> None:

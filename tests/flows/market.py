@@ -95,7 +95,13 @@ class Market:
         if self._smtp is None:
             await self.mail_server_comes_up()
         smtp_url = f"smtp://127.0.0.1:{self._smtp_port}"
-        given = {"data_dir": self.directory, "smtp_url": smtp_url, "partitions": 2, **self._settings}
+        given = {
+            "data_dir": self.directory,
+            "smtp_url": smtp_url,
+            "partitions": 2,
+            "analytics_delay": 0.001,
+            **self._settings,
+        }
         settings = Settings(**given)
         self.directory.mkdir(exist_ok=True)
         log = await self.log.open(self.directory)

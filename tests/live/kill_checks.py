@@ -21,6 +21,7 @@ from app.engine.store import Store
 from app.engine.tables import Table, TableSpec
 from bridge.log_to_nats import GROUP
 from bridge.routes import ROUTES
+from tables.analytics import ANALYTICS
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -29,14 +30,19 @@ from tests.live.marketplace import Heard
 
 AnyLog = EmbeddedLog | KafkaAsRead
 
+COUNTED = ("orders ", "cancelled ", "revenue ", "returned revenue ", "units ", "returned units ")
+UNTOLD = ("orders reserved", "orders paid", "orders attention")
+"""What the model knows the number of, and what depends on who came first."""
+
 EVERYTHING = 10_000_000
 READ_BY_AGENTS = {
     "a4co.advance_order_sagas": ("orders", "payments", "notifications", "timers", "saga-replies"),
     "a4co.apply_stock_commands": ("stock-commands", "stock"),
     "a4co.send_mails": ("mails",),
     "a4co.keep_dead_letters": ("dead-letters", "letter-commands"),
+    "a4co.count_orders": ("order-facts",),
 }
-TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY, DEAD_LETTERS)
+TABLES: tuple[TableSpec[Any], ...] = (ORDER_SAGAS, INVENTORY, DEAD_LETTERS, ANALYTICS)
 
 
 async def stream_messages(client: Client, stream: str = "A4CO_EVENTS") -> list[Msg]:
@@ -205,6 +211,29 @@ def _newest(log: AnyLog, spec: TableSpec[Any], row_type: Any) -> Iterator[Any]:
         newest = {record.key: record.value for record in partition}
         for value in newest.values():
             yield msgspec.json.decode(value or b"", type=row_type)
+
+
+def count_differences(log: AnyLog, wanted: Counter[str], heard: Iterable[Heard]) -> Iterator[str]:
+    """What the analytics count altogether is what the model counts, and confirmations are in their own minutes."""
+    sizes: dict[str, Counter[str]] = {"minute": Counter(), "hour": Counter(), "day": Counter()}
+    minutes: Counter[str] = Counter()
+    for partition in records(log, ANALYTICS.changelog):
+        newest = {(record.key or b"").decode(): record.value for record in partition}
+        for key, value in newest.items():
+            size, minute, _ = key.split(" ")
+            for measure, names in json.loads(value or b"{}").get("counts", {}).items():
+                sizes[size].update({f"{measure} {name}": number for name, number in names.items()})
+                if (size, measure) == ("minute", "orders"):
+                    minutes[minute] += names.get("confirmed", 0)
+    for size, found in sizes.items():
+        ours = {name: number for name, number in found.items() if name.startswith(COUNTED) and name not in UNTOLD}
+        if ours != dict(wanted):
+            both = {name: (ours.get(name, 0), wanted[name]) for name in sorted(ours.keys() | wanted.keys())}
+            yield f"the {size}s (count, model): { ({name: pair for name, pair in both.items() if pair[0] != pair[1]}) }"
+    confirmed = {a.identity: a.event["eventData"]["confirmedAt"] for a in heard if a.subject == "order.confirmed"}
+    said = Counter(f"{at[:16]}Z" for at in confirmed.values())
+    if +minutes != said:
+        yield f"confirmed by minute: {dict(+minutes)}, and said {dict(said)}"
 
 
 def said_by_order(heard: Iterable[Heard]) -> dict[str, Counter[str]]:

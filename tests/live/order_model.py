@@ -165,6 +165,32 @@ def said_differences(order: Order, end: str, said: Counter[str]) -> Iterator[str
         yield f"{order.id} ({end}): {what} was said, and nobody expected it"
 
 
+def counted(order: Order, end: str, said: Counter[str]) -> Counter[str]:
+    """What the order counts for in the analytics; of what depends on who came first, what was said of it tells."""
+    sold, lost = end in ("confirmed", "returned"), end != "confirmed"
+    reasons = {"refused": "out-of-stock", "unpaid": "payment-failed", "cancelled": "customer"}
+    asked = said["payment.initiated"]
+    total: Counter[str] = Counter(
+        {
+            "orders opened": 1,
+            "orders asked": min(1, asked),
+            "orders retries": max(0, asked - 1),
+            "orders confirmed": sold,
+            "orders cancelled": lost and not sold,
+            "orders returned": lost and sold,
+            "orders refunds": said["payment.refund.initiated"],
+            "revenue EUR": sold * round(order.total * 100),
+            "returned revenue EUR": (lost and sold) * round(order.total * 100),
+        }
+    )
+    if end in reasons:
+        total[f"cancelled {reasons[end]}"] = 1
+    for product, quantity in order.products.items():
+        total[f"units {product}"] = sold * quantity
+        total[f"returned units {product}"] = (lost and sold) * quantity
+    return +total
+
+
 def shelf_differences(
     shelves: Iterable[Mapping[str, Any]], start: Mapping[str, int], sold: Mapping[str, int]
 ) -> Iterator[str]:
