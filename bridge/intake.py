@@ -5,8 +5,9 @@ It collects a batch and decides by the routes and what the message says of itsel
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from app.domain import traces
 from app.domain.dialects import Undecodable
@@ -21,6 +22,8 @@ from bridge.seen import Seen, fingerprint
 
 logger = logging.getLogger("a4co.bridge")
 
+ENDLESS = (STOCK, USERS)
+"""Topics in which nothing comes to an end."""
 OURS = ("a4co-ours", b"1")
 """The header of what we said ourselves."""
 
@@ -35,6 +38,7 @@ class Batch:
     """(subject, outcome) -> messages, for the metrics."""
     prints: dict[bytes, None] = field(default_factory=dict)
     read: int = 0
+    size: int = 0
     ignored: int = 0
     awaited: bool = False
     """Whether somebody may wait for it: it has more than what we said ourselves."""
@@ -47,6 +51,8 @@ class Intake:
         self, source: str, routes: Routes, origin: Origin, counters: BridgeCounters, seen: Seen, limit: int
     ) -> None:
         self.seen = seen
+        self.under_way: Mapping[bytes, None] = {}
+        """What was taken and is being committed: no more to be taken than what is."""
         self._limit = limit
         self._source = source
         self._place = ("a4co-stream", source.encode())
@@ -57,8 +63,10 @@ class Intake:
     def take(self, messages: Sequence[Arrived], batch: Batch) -> None:
         """Add the messages to the batch. Whatever is in one, its neighbours pass."""
         batch.read += len(messages)
+        route_of, outcomes = self._routes.of, Counter[tuple[str, str]]()
         for message in messages:
-            route = self._routes.of(message.subject)
+            subject = message.subject
+            route = route_of(subject)
             if route is None or not route.mirrored:
                 batch.ignored += 1
                 continue
@@ -68,30 +76,33 @@ class Intake:
                 batch.sends += self._dead(message, route, error)
                 batch.awaited = True
                 outcome = DEAD
-            counted = (route.subject, outcome)
-            batch.counts[counted] = batch.counts.get(counted, 0) + 1
-            batch.outcomes[message.subject, outcome] += 1
+            outcomes[subject, outcome] += 1
+        for (subject, outcome), number in outcomes.items():
+            if (route := route_of(subject)) is not None:
+                counted = (route.subject, outcome)
+                batch.counts[counted] = batch.counts.get(counted, 0) + number
+        batch.outcomes.update(outcomes)
 
     def _take(self, message: Arrived, route: Route, batch: Batch) -> str:
+        _seq, _time, _pending, subject, came, data = message
         limits.check(message, self._limit)
-        found = route.identify(message.subject, message.data)
-        print_ = fingerprint(message.subject, found)
+        key, event_id, said = route.identify(subject, data)
+        print_ = fingerprint(subject, key, event_id, said)
         if print_ is not None:
-            if print_ in batch.prints or print_ in self.seen:
+            if print_ in batch.prints or print_ in self.under_way or print_ in self.seen:
                 return REPEATED
             batch.prints[print_] = None
         headers, ours = self._headers(message)
         # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
-        trace = traces.continued(message.headers) or traces.begun(
-            self._place_of(message) if route.topic in (STOCK, USERS) else found.key
-        )
-        batch.sends.append(Send(route.topic, found.key.encode(), message.data, (*trace, *headers)))
+        trace = traces.continued(came) or traces.begun(self._place_of(message) if route.topic in ENDLESS else key)
+        batch.sends.append(Send(route.topic, key.encode(), data, trace + headers))
+        batch.size += len(data)
         batch.awaited = batch.awaited or not ours
         return MIRRORED
 
     def _headers(self, message: Arrived) -> tuple[Headers, bool]:
         """The NATS headers as they came, but for the trace's and any that pass for ours; then ours."""
-        place = (("a4co-subject", message.subject.encode()), ("a4co-seq", b"%d" % message.seq), self._place)
+        place = (_named(message.subject), ("a4co-seq", b"%d" % message.seq), self._place)
         came = message.headers
         if not came:
             return place, False
@@ -115,6 +126,11 @@ class Intake:
 
     def _place_of(self, message: Arrived) -> str:
         return f"{self._source}-{message.seq}-{message.time}"
+
+
+@lru_cache(maxsize=4096)
+def _named(subject: str) -> tuple[str, bytes]:
+    return ("a4co-subject", subject.encode())
 
 
 def _is_reserved(name: str) -> bool:

@@ -134,8 +134,9 @@ class Publisher:
         try:
             await self._publish_all(client, sources, inbox)
         finally:
-            await end([task for task in (self._settling, self._committing) if task is not None])
+            tasks = [task for task in (self._settling, self._committing) if task is not None]
             self._settling = self._committing = None
+            await unbroken(end(tasks))  # a commit that goes on would be news to the next run
             if client.is_connected:
                 await acks.unsubscribe()
 

@@ -12,7 +12,7 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import nats.errors
 from nats.aio.msg import Msg
@@ -33,8 +33,10 @@ from bridge.sources import Source, Way
 logger = logging.getLogger("a4co.bridge")
 
 BATCH = 500
-"""Messages in one commit at most."""
-SLICE = 50
+"""Messages that are taken at a time."""
+MOST, MOST_BYTES = 5_000, 8 * 1024 * 1024
+"""Messages, and bytes of their payloads, in one commit at most, but for the last that were taken."""
+SLICE = 100
 """Messages that are worked off between two turns of the loop: about 1 ms."""
 WAITING = 100_000
 WAITING_BYTES = 64 * 1024 * 1024
@@ -110,8 +112,21 @@ class Mirror:
         notes = {note_of(self._name): account.packed(), **written.notes}
         await unbroken(self._log.commit(batch.sends, notes=notes))
         self._intake.seen.keep(written)
+        self._intake.under_way = {}
         self.account = account
         self._counters.settled(batch.outcomes, batch.ignored)
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of a stream that is committed as one. `begins`: it is the first one; `ack` says that it is done."""
+
+    batch: Batch
+    first: Arrived
+    last: Arrived
+    begins: bool
+    gone: int
+    ack: bytes
 
 
 class StreamMirror(Mirror):
@@ -135,6 +150,7 @@ class StreamMirror(Mirror):
         self._whole = source.way is Way.OWN
         self._follows: int | None = None
         self._gone = 0
+        self._committing: asyncio.Task[None] | None = None
 
     async def run(self, client: FrameClient) -> None:
         """Mirror what is in the stream and what comes. Raises as `Mirror.run`."""
@@ -146,32 +162,52 @@ class StreamMirror(Mirror):
             self.caught_up = self.caught_up or pull.pending == 0
             if self.source.way is Way.INTEREST:
                 await self._drop_former(client, stream, pull)
-            while True:
-                batch, first, last = await self._collect(pull)
-                account = self.account if self._follows is not None else self.account.begun(first.seq, stream.created)
-                gone, self._gone, self._follows = self._gone, 0, last.seq
-                await self._commit(batch, replace(account, seq=last.seq, time=last.time, gone=account.gone + gone))
-                if self.source.way is Way.INTEREST:
-                    await pull.ack()
-                self.pending = last.pending
-                self.caught_up = self.caught_up or last.pending == 0
+            try:
+                while True:
+                    piece = await self._collect(pull)
+                    await self._committed()
+                    self._intake.under_way = piece.batch.prints
+                    self._committing = asyncio.create_task(self._settle(pull, piece, stream))
+                    if not pull.waiting:
+                        await self._committed()
+            finally:
+                await self._committed()
 
-    async def _collect(self, pull: OrderedPull) -> tuple[Batch, Arrived, Arrived]:
-        """What is to be committed, and the first and the last message of it.
+    async def _committed(self) -> None:
+        """Wait for the commit that is under way. Raises what it ended with."""
+        if self._committing is not None:
+            committing, self._committing = self._committing, None
+            await unbroken(committing)
+
+    async def _settle(self, pull: OrderedPull, piece: "_Piece", stream: StreamState) -> None:
+        first, last = piece.first, piece.last
+        account = self.account.begun(first.seq, stream.created) if piece.begins else self.account
+        account = replace(account, seq=last.seq, time=last.time, gone=account.gone + piece.gone)
+        await self._commit(piece.batch, account)
+        if self.source.way is Way.INTEREST:
+            await pull.ack(piece.ack)
+        self.pending = last.pending
+        self.caught_up = self.caught_up or last.pending == 0
+
+    async def _collect(self, pull: OrderedPull) -> "_Piece":
+        """What is to be committed. While a commit is under way it grows for as long as something waits.
 
         Nobody waits for what we said ourselves: as long as nothing else has come, it waits for more.
         """
-        batch = Batch()
+        batch, begins = Batch(), self._follows is None
         until, first = 0.0, None
-        follows = self._follows
         while True:
-            arrived = await pull.take(BATCH - batch.read)
+            arrived = await pull.take(BATCH)
             first = first or arrived[0]
-            follows = self._noticed_gaps(arrived, follows)
+            self._follows = self._noticed_gaps(arrived, self._follows)
             await self._take(arrived, batch)
             until = until or time.monotonic() + self._log.commit_seconds
-            if batch.awaited or batch.read == BATCH or not await pull.waits(until - time.monotonic()):
-                return batch, first, arrived[-1]
+            full = batch.read >= MOST or batch.size >= MOST_BYTES
+            busy = self._committing is not None and not self._committing.done()
+            more = pull.waiting if busy or batch.awaited else await pull.waits(until - time.monotonic())
+            if full or not more or (batch.awaited and not busy):
+                gone, self._gone = self._gone, 0
+                return _Piece(batch, first, arrived[-1], begins, gone, pull.last)
 
     def _noticed_gaps(self, arrived: Sequence[Arrived], follows: int | None) -> int:
         for message in arrived:

@@ -100,7 +100,8 @@ class OrderedPull:
         self._wake = asyncio.Event()
         self._credit = 0
         self._delivered = 0
-        self._last = b""
+        self.last = b""
+        """What stands for the last message that was taken, for `ack`."""
         self._lost = ""
         self._subscription: Subscription | None = None
 
@@ -145,10 +146,14 @@ class OrderedPull:
         await self._ask()
         return taken
 
-    async def ack(self) -> None:
-        """All that was taken so far is done: the durable consumer's stream may drop it."""
-        if self._last:
-            await self._client.publish(self._last.decode(), b"+ACK")
+    async def ack(self, last: bytes) -> None:
+        """Everything up to what was the `last` once is done: the durable consumer's stream may drop it."""
+        await self._client.publish(last.decode(), b"+ACK")
+
+    @property
+    def waiting(self) -> bool:
+        """Whether more has come than was taken."""
+        return bool(self._arrived)
 
     async def waits(self, seconds: float) -> bool:
         """Whether something has arrived, or arrives within so many seconds."""
@@ -193,7 +198,7 @@ class OrderedPull:
         delivered = int(tokens[at + 1])
         if delivered != self._delivered + 1:
             raise ConsumerLost(f"{self._stream}: delivery {delivered} came after {self._delivered}")
-        self._delivered, self._last = delivered, reply
+        self._delivered, self.last = delivered, reply
         return Arrived(
             int(tokens[at]),
             int(tokens[at + 2]),

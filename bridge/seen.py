@@ -3,14 +3,13 @@
 It is kept in notes of the log, which are committed with the records they stand for. It decides nothing.
 """
 
-import hashlib
 from collections import deque
 from collections.abc import Sequence
-from typing import NamedTuple
+from hashlib import blake2b
+from typing import Any, NamedTuple
 
 import orjson
 
-from app.domain.dialects import Identity
 from bridge.bridge_log import BridgeLog
 
 SIZE = 12
@@ -30,12 +29,12 @@ class Written(NamedTuple):
     pages: list[list[bytes]]
 
 
-def fingerprint(subject: str, found: Identity) -> bytes | None:
+def fingerprint(subject: str, key: str, event_id: str | None, said: dict[str, Any]) -> bytes | None:
     """Of who said what: equal for a repetition, which may differ in its metadata. None: it can't be known as one."""
-    if found.event_id is None:
+    if event_id is None:
         return None
-    said = f"{subject}\n{found.key}\n{found.event_id}\n".encode(errors="replace")
-    return hashlib.blake2b(said + orjson.dumps(found.data), digest_size=SIZE).digest()
+    who = f"{subject}\n{key}\n{event_id}\n".encode(errors="replace")
+    return blake2b(who + orjson.dumps(said), digest_size=SIZE).digest()
 
 
 class Seen:

@@ -39,6 +39,7 @@ GRACE = 1.0
 LOOKS = 30.0
 """Seconds between two looks at who keeps what, while something is in streams of others or in none."""
 
+UNANSWERED = Disconnected("the connection to NATS was lost before it had answered")
 TROUBLE = (BridgeError, nats.errors.Error, TimeoutError)
 
 History = Literal["auto", "take", "skip"]
@@ -156,6 +157,10 @@ class Bridge:
                 return
             except TROUBLE as trouble:
                 self._say(str(trouble) or repr(trouble))
+            except asyncio.CancelledError:
+                if (task := asyncio.current_task()) is None or task.cancelling():
+                    raise
+                self._say(str(UNANSWERED))  # nats-py cancels what waits for an answer when it closes
             except Exception as error:
                 self._problem = f"failed: {error}"
                 # A failed log says it all in one line; anything else is a defect to be traced.
@@ -242,10 +247,14 @@ async def _first_end(*works: Any) -> None:
     tasks = [asyncio.ensure_future(work) for work in works]
     for task in tasks:  # asyncio complains of errors that nobody looked at
         task.add_done_callback(lambda task: task.cancelled() or task.exception())
+    unanswered = False
     try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        unanswered = any(task.cancelled() for task in ended)
     finally:
         await end(tasks)
     errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
     for error in sorted(errors, key=lambda error: isinstance(error, TROUBLE)):
         raise error
+    if unanswered:
+        raise UNANSWERED

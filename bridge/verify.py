@@ -220,7 +220,7 @@ async def _compare(
 def _print(routes: Routes, subject: str, payload: bytes) -> bytes | None:
     route = routes.of(subject)
     try:
-        return None if route is None else fingerprint(subject, route.identify(subject, payload))
+        return None if route is None else fingerprint(subject, *route.identify(subject, payload))
     except Undecodable:
         return None
 

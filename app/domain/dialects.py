@@ -199,7 +199,7 @@ def _check_version(envelope: Body) -> None:
     if version != 1 or isinstance(version, bool):
         raise Undecodable("unknown-version", f"eventVersion {version!r}"[:MAX_TEXT])
     metadata = envelope.get("metadata")
-    if isinstance(metadata, dict) and "version" in metadata:
+    if isinstance(metadata, dict) and metadata.get("version", "1.0") != "1.0":
         major = str(metadata["version"]).split(".", 1)[0]
         if major != "1":
             raise Undecodable("unknown-version", f"metadata.version {metadata['version']!r}"[:MAX_TEXT])
