@@ -113,9 +113,10 @@ async def stored(client: Client, stream: str = STREAM) -> list[tuple[str, str]]:
 
 
 class CrashingLog(EmbeddedLog):
-    """Dies, when told to, at the moment when the bridge commits what it has published."""
+    """Dies, when told to, at the moment when the bridge commits what it has published. `slow`: seconds of a commit."""
 
     dies = False
+    slow = 0.0
 
     async def commit(
         self,
@@ -127,6 +128,8 @@ class CrashingLog(EmbeddedLog):
     ) -> int:
         if self.dies and group == GROUP and offsets:
             raise LogFailed("the process dies here")
+        if self.slow:
+            await asyncio.sleep(self.slow)
         return await super().commit(sends, group=group, offsets=offsets, notes=notes)
 
 

@@ -46,6 +46,21 @@ async def test_what_is_said_again_is_mirrored_once_also_after_a_restart(site: Si
     assert own(site)["routes"]["order.created"] == {"mirrored": 201, "repeated": 400, "dead-lettered": 0}
 
 
+async def test_what_is_repeated_while_the_first_of_it_is_being_committed_is_known(site: Site, client: Client) -> None:
+    bridge = await site.start()
+    await bridge.stop()
+    blocks = [range(start, start + 400) for start in range(0, 2_000, 400)]
+    for number in [number for block in blocks for number in (*block, *block)]:
+        await client.publish("order.created", order_created("order-1", number))
+    await client.flush()
+    site.log.slow = 0.2
+    bridge = await site.start()
+    await wait_until(lambda: bridge.counters.mirrored + bridge.counters.repeated == 4_000, within=20)
+    assert numbers(records(site.log, "orders")) == list(range(2_000))
+    assert own(site)["routes"]["order.created"] == {"mirrored": 2_000, "repeated": 2_000, "dead-lettered": 0}
+    assert own(site)["unaccounted"] == 0
+
+
 async def test_the_same_id_with_other_words_of_another_order_or_on_another_subject_is_no_repetition(
     site: Site, client: Client
 ) -> None:
