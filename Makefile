@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop up down dashboards test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,21 @@ kafka: ## one Kafka broker on loopback, for developers (needs Java 17 and Maven)
 
 kafka-stop: ## end that broker
 	@python3 deploy/kafka/broker.py stop
+
+COMPOSE := docker compose -f deploy/compose.yaml
+
+up: ## the whole marketplace's infrastructure in containers, with Grafana, Prometheus and Jaeger (needs Docker)
+	@docker compose version >/dev/null 2>&1 || { \
+		echo "Docker with its compose plugin is needed; without Docker, 'make demo' and 'make kafka' run on this machine" >&2; exit 1; }
+	@docker info >/dev/null 2>&1 || { echo "Docker is there, but its daemon does not answer: is it started, and may you use it?" >&2; exit 1; }
+	@$(COMPOSE) up --build --detach --wait
+	@echo "application http://127.0.0.1:6066/docs   Grafana http://127.0.0.1:3000 (admin, admin123)"
+	@echo "Prometheus  http://127.0.0.1:9090        Jaeger  http://127.0.0.1:16686"
+	@echo "NATS        nats://127.0.0.1:4222        its monitoring http://127.0.0.1:8222"
+
+down: ## end what `make up` started; what is on its volumes stays
+	@docker compose version >/dev/null 2>&1 || { echo "Docker with its compose plugin is needed" >&2; exit 1; }
+	@$(COMPOSE) down
 
 # ---- prove ---------------------------------------------------------------------------------------------
 
@@ -122,6 +137,9 @@ chaos-bridge: venv-dev ## kill the bridge, nats-server and Kafka under load, bot
 		$(if $(SEED),--seed $(SEED))
 
 # ---- keep ----------------------------------------------------------------------------------------------
+
+dashboards: ## write Grafana's dashboards anew, from deploy/grafana/dashboards.py
+	@python3 deploy/grafana/dashboards.py
 
 lock: ## resolve the dependencies anew (needs uv); UPGRADE=1 takes newer versions
 	@$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group pyproject.toml:build -o requirements.lock

@@ -74,6 +74,7 @@ def _bridged(metrics: Metrics, routes: Routes, subject: str, outcome: str, numbe
 
 def watch_bridge(metrics: Metrics, bridge: Bridge | LeasedBridge) -> None:
     """Let a scrape read how far it is."""
+    metrics.watch("bridge_connected", lambda: float(bool(bridge.status()["connected"])))
     metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_in"]), "in")
     metrics.watch("bridge_lag", lambda: float(bridge.status()["lag_out"]), "out")
     metrics.watch("bridge_active", lambda: float(not bridge.status().get("stands_by", False)))
@@ -103,6 +104,7 @@ class BridgeProcess:
         self._log = log
         self._on_failure: Failed = lambda _error: None
         self._bridge = make_bridge(settings, log, self.metrics, self._failed)
+        self.metrics.watch("ready", lambda: float(self.ready()[0]))
         self._telling: asyncio.Task[None] | None = None
         self._waiting = LogWait(log, self._begin)
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import sys
 import time
 import uuid
@@ -38,6 +39,7 @@ from app.engine.lanes import Hooks
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.engine.standby import Standby
+from app.engine.tables import Table
 from app.log_wait import LogWait
 from app.metrics.worker import Metrics
 from app.setting_types import is_loopback, redact
@@ -71,6 +73,11 @@ class Marketplace:
         if settings.standby and isinstance(log, KafkaLog):
             self._standby = Standby(self.engine.tables.values(), log, lambda: self.engine.ready)
         self.metrics.watch_tables(self.engine.tables)
+        self.metrics.watch("ready", lambda: float(self.ready()[0]))
+        self.metrics.watch("recovered_percent", lambda: float(self.engine.progress.percent))
+        for table in self.engine.tables.values():
+            self.metrics.watch("table_rows", table.count, table.name)
+            self.metrics.watch("table_partitions", functools.partial(_partitions_here, table), table.name)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
@@ -217,6 +224,10 @@ class Marketplace:
         for subject, number in subjects.items():
             if subject:
                 self.metrics.took(subject, "", each, number)
+
+
+def _partitions_here(table: Table[Any]) -> int:
+    return len(table.here())
 
 
 # ---- the Faust application -----------------------------------------------------------------------------------

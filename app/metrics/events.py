@@ -2,8 +2,9 @@
 
 from bisect import bisect_left
 from collections.abc import Collection, Iterator
+from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -57,17 +58,20 @@ EVENT_TYPES_PER_SUBJECT = 4  # a class name in dialect A, a subject in C, and ro
 PROCESSING_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 
-class Cells:
-    """A counter's children by their label values, looked up once."""
+Kind = TypeVar("Kind", Counter, Histogram)
 
-    def __init__(self, counter: Counter) -> None:
-        self._counter = counter
-        self.cells: dict[tuple[str, ...], Counter] = {}
 
-    def cell(self, *values: str) -> Counter:
+class Cells(Generic[Kind]):
+    """A counter's or histogram's children by their label values, looked up once."""
+
+    def __init__(self, parent: Kind) -> None:
+        self._parent: Kind = parent
+        self.cells: dict[tuple[str, ...], Kind] = {}
+
+    def cell(self, *values: str) -> Kind:
         child = self.cells.get(values)
         if child is None:
-            child = self.cells[values] = self._counter.labels(*values) if values else self._counter
+            child = self.cells[values] = self._parent.labels(*values) if values else self._parent
         return child
 
 

@@ -39,6 +39,7 @@ class RowMetrics(Collector):
         self._started = self._compensations = self._expired = 0
         self._completed = dict.fromkeys(ENDS.values(), 0)
         self._payments = {"succeeded": 0, "failed": 0, "refund_requested": 0}
+        self._again = {"payment": 0, "mail": 0}
 
     def changed(self, table: str, old: Any, new: Any) -> None:
         if new is None:
@@ -69,6 +70,8 @@ class RowMetrics(Collector):
         payments["succeeded"] += _grown(old.paid if old else (), new.paid)
         payments["refund_requested"] += refunds
         payments["failed"] += _failures(old, new)
+        self._again["payment"] += _repeated(old.attempt if old else 0, new.attempt)
+        self._again["mail"] += _repeated(old.mail_attempt if old else 0, new.mail_attempt)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()
@@ -112,6 +115,7 @@ class RowMetrics(Collector):
         for name, text, label, numbers in (
             ("saga_completed", "Sagas that ended", "outcome", self._completed),
             ("payments_processed", "What became of payments", "status", self._payments),
+            ("saga_retries", "Steps tried once more", "step", self._again),
         ):
             family = CounterMetricFamily(name, text, labels=(label,))
             for value, number in numbers.items():
@@ -121,6 +125,11 @@ class RowMetrics(Collector):
 
 def _grown(before: Sized, after: Sized) -> int:
     return max(0, len(after) - len(before))
+
+
+def _repeated(before: int, after: int) -> int:
+    """Attempts beyond the first."""
+    return max(0, after - max(before, 1))
 
 
 def _released(old: OrderSaga | None, new: OrderSaga) -> int:

@@ -12,13 +12,22 @@ from prometheus_client.registry import Collector
 
 from app.metrics.bridge import LedgerMetrics
 from app.metrics.events import OTHER, SUBJECTS, ByEvent, Cells, EventLabels, ProcessingTime
+from app.metrics.other_names import WithOtherNames
 from app.metrics.rows import RowMetrics, Summed
 
 REASONS_PER_TOPIC = 16
 
 COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+"""Buckets of an HTTP request's time."""
+
 READINGS = {
+    "ready": ("Whether /ready says yes", None),
+    "recovered_percent": ("How much of the tables' changelogs is done: 100 but while they recover", None),
+    "table_rows": ("Rows of a table that are here", "table"),
+    "table_partitions": ("Partitions of a table that are here", "table"),
+    "bridge_connected": ("Whether this process runs the bridge and has NATS", None),
     "bridge_lag": ("Messages that wait to cross the bridge", "direction"),
     "bridge_active": ("1 in the process that runs the bridge, 0 in those that stand by", None),
     "events_lag": ("Records of its topics that a reducer or an effect has not applied yet", "reader"),
@@ -53,6 +62,16 @@ class Metrics:
         self._gap = self._counter("bridge_gap", "NATS messages that left the stream before they were mirrored")
         self._commits = self._counter("log_commits", "Transactions of the log")
         self._appended = self._counter("log_records", "Records appended to the log")
+        self._requests = self._counter("http_requests", "HTTP requests", "method", "route", "status", "status_class")
+        self._request_seconds = Cells(
+            Histogram(
+                "http_request_duration_seconds",
+                "Time of an HTTP request",
+                ("method", "route"),
+                buckets=SECONDS,
+                registry=self.registry,
+            )
+        )
         self._commit_seconds = self._histogram("log_commit_seconds", "Time of a commit, until it is on disk")
         self._rows = RowMetrics(clock, self.registry)
         self._readings = Readings()
@@ -114,6 +133,13 @@ class Metrics:
         """
         self._readings.watch(name, read, label)
 
+    # ---- HTTP ------------------------------------------------------------------------------------------
+
+    def requested(self, method: str, route: str, status: int, seconds: float) -> None:
+        """One answered request; `route` is its path as it is declared, "other" for what is not."""
+        self._requests.cell(method, route, str(status), f"{status // 100}xx").inc()
+        self._request_seconds.cell(method, route).observe(seconds)
+
     # ---- tables ----------------------------------------------------------------------------------------
 
     def row_changed(self, table: str, old: Any, new: Any) -> None:
@@ -133,9 +159,9 @@ class Metrics:
     def exposition(self, accept: str = "") -> tuple[bytes, str]:
         """The text for a scraper that accepts this, and its content type."""
         encode, content_type = choose_encoder(accept)
-        return encode(self.registry), content_type
+        return encode(WithOtherNames(self.registry)), content_type
 
-    def _counter(self, name: str, text: str, *labels: str) -> "Cells":
+    def _counter(self, name: str, text: str, *labels: str) -> Cells[Counter]:
         return Cells(Counter(name, text, labels, registry=self.registry))
 
     def _histogram(self, name: str, text: str) -> Histogram:

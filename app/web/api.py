@@ -11,6 +11,7 @@ from app.web import bridge, dead_letters, health, inventory, letter_wishes, orde
 from app.web.answers import schemas
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
+from app.web.measured import MeasuredRequests
 from app.web.security import SecurityHeaders
 from app.web.views import Views
 
@@ -59,6 +60,7 @@ def create_api(views: Views) -> FastAPI:
         lifespan=lifespan,
     )
     api.add_middleware(SecurityHeaders)
+    api.add_middleware(MeasuredRequests, metrics=views.metrics)
     problems.install_problems(api)
     api.add_exception_handler(PartitionElsewhere, elsewhere.answer)
     api.include_router(inventory.inventory_routes(views, elsewhere))
@@ -78,6 +80,7 @@ def create_bridge_api(process: BridgeProcess) -> FastAPI:
         title="A4CO bridge", version="1", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False
     )
     api.add_middleware(SecurityHeaders)
+    api.add_middleware(MeasuredRequests, metrics=process.metrics)
     problems.install_problems(api)
     api.include_router(bridge.bridge_routes(process))
     api.include_router(health.health_routes(process))

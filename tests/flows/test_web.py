@@ -495,6 +495,35 @@ async def test_the_ledger_of_the_bridge_is_shown_and_measured(shop: Shop, web: h
     assert (await web.get("/api/bridge")).json()["here"] is False
 
 
+async def test_metrics_tell_requests_by_the_path_that_is_declared(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.put(cheese())
+    for path in ("product_queso_cabra", "product_unicornio", "product_minotauro"):
+        await web.get(f"/api/inventory/check/{path}")
+    for number in range(3):
+        await web.get(f"/no/such/place/{number}")
+    await web.request("BREW", "/api/orders")
+    check = {"method": "GET", "route": "/api/inventory/check/{productId}"}
+    assert shop.metric("http_requests_total", **check, status="200", status_class="2xx") == 1
+    assert shop.metric("http_requests_total", **check, status="404", status_class="4xx") == 2
+    assert shop.metric("http_request_duration_seconds_count", **check) == 3
+    assert shop.metric("http_requests_total", method="GET", route="other", status="404", status_class="4xx") == 3
+    assert shop.metric("http_request_duration_seconds_count", method="other", route="/api/orders") == 1
+
+
+async def test_metrics_have_the_names_that_existing_dashboards_ask_for(shop: Shop, web: httpx.AsyncClient) -> None:
+    shop.metrics.published("order.confirmed", n=3)
+    shop.metrics.took("order.created", "", 0.02, 5)
+    shop.put(order(state=SagaState.COMPLETED, deadline=None), order("order-2", SagaState.CLOSED, deadline=None))
+    lines = (await web.get("/metrics")).text.splitlines()
+    assert 'event_published_total{event_type="OrderConfirmedEvent",subject="order.confirmed"} 3.0' in lines
+    assert "# TYPE event_processing_duration_seconds histogram" in lines
+    created = '{event_type="OrderCreatedEvent",subject="order.created"}'
+    assert f"event_processing_duration_seconds_count{created} 5.0" in lines
+    assert "saga_success_total 1.0" in lines
+    assert 'order_status_count{status="closed"} 1.0' in lines
+    assert len(lines) == len(set(lines))
+
+
 async def test_metrics_of_events_have_bounded_labels(shop: Shop, web: httpx.AsyncClient) -> None:
     metrics = shop.metrics
     metrics.published("order.confirmed", "OrderConfirmedEvent")
@@ -514,7 +543,7 @@ async def test_metrics_of_events_have_bounded_labels(shop: Shop, web: httpx.Asyn
     assert shop.metric("events_processing_time_seconds_count", **created) == 10
     assert shop.metric("events_processing_time_seconds_sum", **created) == pytest.approx(0.182)
     assert shop.metric("events_failed_total", subject="other", eventType="other") == 1000
-    assert len((await web.get("/metrics")).text.splitlines()) < 400
+    assert len((await web.get("/metrics")).text.splitlines()) < 600
 
 
 async def test_metrics_follow_a_saga_from_its_order_to_its_end(shop: Shop) -> None:
@@ -548,6 +577,14 @@ async def test_metrics_count_what_a_cancelled_order_undoes(shop: Shop) -> None:
     assert shop.metric("payments_processed_total", status="failed") == 2
     assert shop.metric("saga_compensations_total") == 1
     assert shop.metric("saga_completed_total", outcome="cancelled") == 1
+
+
+async def test_metrics_count_what_is_tried_once_more(shop: Shop) -> None:
+    shop.put(order(attempt=1))
+    shop.put(order(attempt=2), order(attempt=3, mail_attempt=1))
+    shop.put(order(attempt=3, mail_attempt=2))
+    assert shop.metric("saga_retries_total", step="payment") == 2
+    assert shop.metric("saga_retries_total", step="mail") == 1
 
 
 async def test_metrics_count_holds_those_that_ran_out_and_units_oversold(shop: Shop) -> None:
