@@ -31,6 +31,7 @@ class DiskSync:
         self._running: asyncio.Task[None] | None = None
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._failure: BaseException | None = None
+        self._closed = False
 
     async def wait(self, commit: int, newest: Callable[[], int]) -> None:
         """Return when `commit` is on disk; `newest` gives the last commit made when a sync begins.
@@ -55,7 +56,7 @@ class DiskSync:
     async def _sync(self, newest: Callable[[], int]) -> None:
         loop = asyncio.get_running_loop()
         try:
-            while self._synced < newest():
+            while self._synced < newest() and not self._closed:
                 target = newest()
                 await loop.run_in_executor(self._thread, self._to_disk)
                 self._synced = target
@@ -94,7 +95,8 @@ class DiskSync:
                 checkpointer.close()
 
     def close(self) -> None:
-        """Sync once more and end the thread."""
+        """Sync once more and end the thread. A sync that is under way ends with it."""
+        self._closed = True
         self._thread.shutdown(wait=True)
         try:
             os.fdatasync(self._fd)

@@ -28,6 +28,24 @@ async def test_records_come_back_in_order_with_key_headers_and_time(log: Embedde
     assert (second.offset, second.key, second.value, second.headers) == (1, None, None, ())
 
 
+async def test_a_log_that_closes_while_it_syncs_has_not_failed(tmp_path: Path) -> None:
+    for number in range(20):
+        log = EmbeddedLog(tmp_path / f"{number}.db")
+        failures: list[BaseException] = []
+        log.on_failure = failures.append
+        log.open()
+        log.declare("words", 1)
+        await log.commit([Send("words", b"k", b"1")])
+        await asyncio.sleep(0)  # the sync is under way
+        await log.commit([Send("words", b"k", b"2")])
+        assert log._sync is not None
+        under_way = log._sync._running
+        assert under_way is not None
+        log.close()
+        await under_way
+        assert failures == []
+
+
 @pytest.mark.parametrize("key", [b"order-1", b"", "Jaén".encode(), b"\x00\xff", b"x" * 300])
 def test_a_key_goes_where_kafka_puts_it(key: bytes) -> None:
     partitions = list(range(7))
