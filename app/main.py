@@ -35,7 +35,7 @@ from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import EngineError
 from app.engine.kafka.log import KafkaLog
-from app.engine.lanes import Hooks
+from app.engine.lanes import Hooks, Lane, ReducerLane
 from app.engine.open_logs import log_at
 from app.engine.records import Record, Send
 from app.engine.standby import Standby
@@ -45,6 +45,7 @@ from app.metrics.worker import Metrics
 from app.setting_types import is_loopback, redact
 from app.settings import Settings, SettingsError, load
 from app.web.api import create_api, create_bridge_api
+from app.web.freshness import Freshness
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge import backlog
@@ -53,6 +54,9 @@ from bridge.routes_file import load_routes
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
+
+BACKLOG = 1_000
+"""Records that wait for a table from which on what it shows counts as old: they need more than a moment."""
 
 logger = structlog.get_logger("a4co.main")
 
@@ -68,6 +72,7 @@ class Marketplace:
         self.bridge = make_bridge(settings, log, self.metrics, self._failed, here=settings.bridge == "inside")
         self._telling: asyncio.Task[None] | None = None
         self._waiting = LogWait(log, self._begin)
+        self._lanes: dict[str, Lane] = {}
         self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
         self._standby: Standby | None = None
         if settings.standby and isinstance(log, KafkaLog):
@@ -87,6 +92,7 @@ class Marketplace:
             ready=self.ready,
             checks=self.checks,
             crossing=lambda: (self.bridge.status(), self.bridge.ledger()),
+            freshness=self.freshness,
             import_stock=self.import_stock,
             clock=clock,
             service=settings.service_name,
@@ -130,6 +136,8 @@ class Marketplace:
         await self.engine.open()
         for lane in self.engine.lanes:
             self.metrics.watch("events_lag", lane.lag, lane.name)
+            if isinstance(lane, ReducerLane):
+                self._lanes[lane.table.name] = lane
         watch_bridge(self.metrics, self.bridge)
         if isinstance(self.log, EmbeddedLog):
             self.metrics.watch("log_size_bytes", self.log.size)
@@ -181,6 +189,11 @@ class Marketplace:
                 **({"problem": str(failure)} if failure else {}),
             },
         }
+
+    def freshness(self, table: str) -> Freshness:
+        """How far a table is behind what has been said on NATS, as far as this worker knows."""
+        lag = self._lanes[table].lag()
+        return Freshness(lag, self.bridge.is_behind() or lag > BACKLOG)
 
     async def import_stock(self, lines: list[StockLine]) -> int:
         """Set the products, all or none; on disk when it returns. Returns how many."""

@@ -42,6 +42,12 @@ def says(answer: type[msgspec.Struct], *errors: int) -> dict[int | str, dict[str
     }
 
 
+def accepts(answer: type[msgspec.Struct], *errors: int) -> dict[int | str, dict[str, Any]]:
+    """The same of an endpoint that may have begun something only: 202."""
+    answers = says(answer, *errors)
+    return {**answers, 202: answers[200]}
+
+
 def problem_response(description: str = "A problem (RFC 9457)") -> dict[str, Any]:
     """The OpenAPI response of any error."""
     return {"description": description, "content": _content(PROBLEM_JSON, "Problem")}

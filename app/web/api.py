@@ -1,13 +1,13 @@
 """Puts the HTTP face together: the routes of every subject, problems, headers and the OpenAPI document."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 from fastapi import FastAPI
 
 from app.engine.errors import PartitionElsewhere
-from app.web import bridge, dead_letters, health, inventory, letter_wishes, orders, problems
+from app.web import bridge, cart, dead_letters, health, inventory, letter_wishes, orders, problems
 from app.web.answers import schemas
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
@@ -17,6 +17,7 @@ from app.web.views import Views
 
 ANSWERS = (
     *inventory.ANSWERS,
+    *cart.ANSWERS,
     *orders.ANSWERS,
     *dead_letters.ANSWERS,
     *letter_wishes.ANSWERS,
@@ -38,7 +39,19 @@ class Api(FastAPI):
         if not self.openapi_schema:
             document = super().openapi()
             document.setdefault("components", {}).setdefault("schemas", {}).update(schemas(ANSWERS))
+            for path in document["paths"].values():
+                for operation in path.values():
+                    _without_null(operation.get("parameters", ()))
         return self.openapi_schema or {}
+
+
+def _without_null(parameters: Iterable[dict[str, Any]]) -> None:
+    """A parameter is there or not: none can be null, as FastAPI says of those that may be left out."""
+    for parameter in parameters:
+        options = parameter["schema"].pop("anyOf", None)
+        if options is not None:
+            [option] = [option for option in options if option != {"type": "null"}]
+            parameter["schema"] |= option
 
 
 def create_api(views: Views) -> FastAPI:
@@ -63,6 +76,7 @@ def create_api(views: Views) -> FastAPI:
     api.add_middleware(MeasuredRequests, metrics=views.metrics)
     problems.install_problems(api)
     api.add_exception_handler(PartitionElsewhere, elsewhere.answer)
+    api.include_router(cart.cart_routes(views, elsewhere))
     api.include_router(inventory.inventory_routes(views, elsewhere))
     api.include_router(orders.order_routes(views, elsewhere))
     shown = dead_letters.ShownLetters(views.dead_letters, views.letters, elsewhere, views.clock)

@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import msgspec
@@ -18,6 +19,7 @@ from yarl import URL
 
 from app.engine.errors import PartitionElsewhere
 from app.web.bodies import body_of
+from app.web.freshness import waiting
 from app.web.pages import AnyPage
 from app.web.problems import NotReadyError, ProblemError, not_here, problem_answer
 from app.web.views import ReadTable
@@ -56,8 +58,8 @@ PASSED_BACK = frozenset(
 )
 """Headers of the request that the other worker gets, and of its answer that the client gets."""
 
-TIMES = aiohttp.ClientTimeout(total=2.0, connect=1.0)
-"""Seconds that another worker has."""
+TIME = 2.0
+"""Seconds that another worker has, beside what the client lets it wait for."""
 
 IDLE = 3.0
 """Seconds that an unused connection is kept: uvicorn closes it after 5."""
@@ -104,6 +106,24 @@ class Elsewhere:
             if again:
                 await owners.look()
         return refused or not_here(request, error, reasons)
+
+    async def get(self, request: Request, error: PartitionElsewhere, path: str) -> dict[str, Any] | None:
+        """What the worker that has the key's partition answers to a GET of this path; None: it knows no such thing.
+
+        Raises:
+            NotReadyError: no worker answers for the partition.
+        """
+        owners = self._tables[error.table].owners
+        for again in (True, False):
+            url = owners.url(error.partition)
+            answer = await self._ask(url, request, [error.partition], listed=quote(path)) if url else None
+            if answer is not None and answer.status_code == 404:
+                return None
+            if answer is not None and answer.status_code == 200:
+                return dict(msgspec.json.decode(answer.body))
+            if again:
+                await owners.look()
+        raise NotReadyError({"partition": str(error)})
 
     # ---- a list ------------------------------------------------------------------------------------------
 
@@ -178,7 +198,12 @@ class Elsewhere:
                 encoded=True,
             )
             async with self._client.request(
-                "GET" if listed else request.method, target, headers=headers, data=body or None, allow_redirects=False
+                "GET" if listed else request.method,
+                target,
+                headers=headers,
+                data=body or None,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(total=TIME + waiting(request), connect=1.0),
             ) as answer:
                 kept = {name: value for name, value in answer.headers.items() if name.lower() in PASSED_BACK}
                 return Response(await answer.read(), answer.status, kept)
@@ -189,7 +214,6 @@ class Elsewhere:
     def _client(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                timeout=TIMES,
                 connector=aiohttp.TCPConnector(keepalive_timeout=IDLE),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )

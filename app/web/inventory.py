@@ -3,21 +3,22 @@
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from app.domain.causes import iso
 from app.domain.events import MAX_ID
 from app.domain.rows import Stock
 from app.web.answers import Answer, iso_or_none, json_answer, says
-from app.web.bodies import json_body_of
+from app.web.bodies import json_body_of, whole
+from app.web.cart import MAX_UNITS
 from app.web.elsewhere import Elsewhere
+from app.web.flat import RESPONSES, ROWS, Form, flat
+from app.web.freshness import Wait, fields, tag, unchanged
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import Fault, NotReadyError, ProblemError
 from app.web.stock_lines import StockLine, check_lines
 from app.web.views import Views
-
-MAX_UNITS = 1_000_000_000
 
 
 class InventoryCheck(Answer, frozen=True, kw_only=True, omit_defaults=True):
@@ -28,9 +29,11 @@ class InventoryCheck(Answer, frozen=True, kw_only=True, omit_defaults=True):
     quantity: int | msgspec.UnsetType = msgspec.UNSET
     sufficient: bool | msgspec.UnsetType = msgspec.UNSET
     as_of: str
+    lag: int
+    stale: bool
 
 
-class Product(Answer, frozen=True, kw_only=True):
+class ProductSummary(Answer, frozen=True, kw_only=True):
     """One product's stock. available = onHand - reserved; low: at or below the threshold."""
 
     product_id: str
@@ -53,17 +56,19 @@ class HoldOf(Answer, frozen=True, kw_only=True):
     expires_at: str
 
 
-class ProductWithHolds(Product, frozen=True, kw_only=True):
+class ProductWithHolds(ProductSummary, frozen=True, kw_only=True):
     """One product's stock with its reservations."""
 
     last_restocked: str | None
     holds: list[HoldOf]
+    lag: int
+    stale: bool
 
 
 class ProductPage(PageAnswer, frozen=True, kw_only=True):
     """Products in the order of their ids."""
 
-    items: list[Product]
+    items: list[ProductSummary]
 
 
 class Imported(Answer, frozen=True, kw_only=True):
@@ -73,15 +78,75 @@ class Imported(Answer, frozen=True, kw_only=True):
     as_of: str
 
 
+Word = Annotated[str | None, Query(min_length=1, max_length=MAX_ID)]
+ProductId = Annotated[str, Path(alias="productId", max_length=MAX_ID)]
+
+PATH = "/api/inventory"
+
 ANSWERS = (InventoryCheck, ProductWithHolds, ProductPage, Imported, StockLine)
+
+
+class StockFilter:
+    """A query's filter; what is given must all be true. `text` is looked for in id, name and category."""
+
+    def __init__(
+        self,
+        low: bool | None = None,
+        category: Word = None,
+        artisan: Word = None,
+        text: Word = None,
+    ) -> None:
+        self._low = low
+        self._category = category
+        self._artisan = artisan
+        self._text = text.casefold() if text else None
+
+    def wants(self, stock: Stock) -> bool:
+        """Whether the product is wanted."""
+        return (
+            self._low in (None, stock.low)
+            and self._category in (None, stock.category)
+            and self._artisan in (None, stock.artisan_id)
+            and (self._text is None or self._text in f"{stock.product_id}\n{stock.name}\n{stock.category}".casefold())
+        )
+
+
+class ListedProducts:
+    """The products as they are listed."""
+
+    def __init__(self, views: Views, elsewhere: Elsewhere) -> None:
+        self._views = views
+        self._elsewhere = elsewhere
+
+    async def page(
+        self, request: Request, wanted: StockFilter, limit: int, cursor: str | None, listed: str = ""
+    ) -> ProductPage:
+        """A page of all workers' products. `listed` is its URL, where the request is for something else."""
+        after, table, views = key_of(cursor), self._views.inventory, self._views
+
+        async def local(partitions: set[int]) -> ProductPage:
+            here = partitions & table.here()
+            found = await page(table, here, after=after, limit=limit, wanted=wanted.wants)
+            return ProductPage(
+                items=[ProductSummary(**_product(stock)) for stock in found.rows],
+                next_cursor=cursor_of(found.last),
+                partial=here != partitions,
+                missing_partitions=sorted(partitions - here),
+                as_of=iso(views.clock()),
+                **fields(views.freshness(table.name)),
+            )
+
+        pages, missing = await self._elsewhere.pages(request, table, ProductPage, local, listed)
+        return merged(pages, missing, limit, lambda product: str(product.product_id))
 
 
 def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     """The endpoints under /api/inventory and /api/stock."""
     router = APIRouter(tags=["inventory"], default_response_class=Response)
+    products = ListedProducts(views, elsewhere)
 
-    def stock_of(product_id: str) -> Stock:
-        stock = views.inventory.get(product_id)
+    async def stock_of(product_id: str, wait: Wait) -> Stock:
+        stock = await wait.until(lambda: views.inventory.get(product_id), _has)
         if stock is None:
             ready, reasons = views.ready()
             if not ready:
@@ -89,13 +154,14 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
             raise ProblemError("unknown-product", f"There is no product {product_id}.")
         return stock
 
-    @router.get("/api/inventory/check/{productId}", responses=says(InventoryCheck, 404, 503))
+    @router.get("/api/inventory/check/{productId}", responses=says(InventoryCheck, 404, 422, 503))
     async def check_inventory(
-        product_id: Annotated[str, Path(alias="productId", max_length=MAX_ID)],
+        product_id: ProductId,
+        wait: Annotated[Wait, Depends()],
         quantity: Annotated[int | None, Query(ge=1, le=MAX_UNITS)] = None,
     ) -> Response:
         """Ask how many units of a product can be sold now."""
-        stock = stock_of(product_id)
+        stock = await stock_of(product_id, wait)
         available = stock.available
         answer = InventoryCheck(
             product_id=product_id,
@@ -103,45 +169,45 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
             quantity=msgspec.UNSET if quantity is None else quantity,
             sufficient=msgspec.UNSET if quantity is None else available >= quantity,
             as_of=iso(stock.updated_at),
+            **fields(views.freshness(views.inventory.name)),
         )
         return json_answer(answer)
 
-    @router.get("/api/inventory", responses=says(ProductPage, 400, 503))
+    @router.get(PATH, responses=says(ProductPage, 400, 422, 503))
     async def list_products(
         request: Request,
-        low: bool | None = None,
+        wanted: Annotated[StockFilter, Depends()],
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
-        """List products, all of them or by low=true|false."""
-        after, table = key_of(cursor), views.inventory
+        """List products with their stock, all of them or those of a filter."""
+        return json_answer(await products.page(request, wanted, limit, cursor))
 
-        async def local(partitions: set[int]) -> ProductPage:
-            here = partitions & table.here()
-            found = await page(
-                table, here, after=after, limit=limit, wanted=lambda stock: low is None or stock.low == low
-            )
-            return ProductPage(
-                items=[Product(**_product(stock)) for stock in found.rows],
-                next_cursor=cursor_of(found.last),
-                partial=here != partitions,
-                missing_partitions=sorted(partitions - here),
-                as_of=iso(views.clock()),
-            )
+    @router.get(PATH + ".{form}", responses=RESPONSES)
+    async def flat_products(request: Request, form: Form, wanted: Annotated[StockFilter, Depends()]) -> Response:
+        """Give every product of a filter as CSV or NDJSON."""
 
-        pages, missing = await elsewhere.pages(request, table, ProductPage, local)
-        return json_answer(merged(pages, missing, limit, lambda product: str(product.product_id)))
+        async def fetch(cursor: str | None, listed: str) -> ProductPage:
+            return await products.page(request, wanted, ROWS, cursor, listed)
 
-    @router.get("/api/inventory/{productId}", responses=says(ProductWithHolds, 404, 503))
-    async def get_product(product_id: Annotated[str, Path(alias="productId", max_length=MAX_ID)]) -> Response:
+        return await flat(request, PATH, form, ProductSummary, fetch)
+
+    @router.get(PATH + "/{productId}", responses=says(ProductWithHolds, 404, 422, 503))
+    async def get_product(request: Request, product_id: ProductId, wait: Annotated[Wait, Depends()]) -> Response:
         """Show one product with what is reserved of it."""
-        stock = stock_of(product_id)
+        stock = await stock_of(product_id, wait)
         holds = [
             HoldOf(order_id=order_id, quantity=hold.quantity, expires_at=iso(hold.expires_at))
             for order_id, hold in stock.holds.items()
         ]
-        answer = ProductWithHolds(**_product(stock), last_restocked=iso_or_none(stock.last_restocked), holds=holds)
-        return json_answer(answer)
+        etag = tag(stock)
+        answer = ProductWithHolds(
+            **_product(stock),
+            last_restocked=iso_or_none(stock.last_restocked),
+            holds=holds,
+            **fields(views.freshness(views.inventory.name)),
+        )
+        return unchanged(request, etag) or json_answer(answer, headers={"etag": etag})
 
     @router.post(
         "/api/stock/import", responses=says(Imported, 413, 415, 422, 503), openapi_extra={"requestBody": _IMPORT_BODY}
@@ -164,6 +230,11 @@ _IMPORT_BODY = {
 }
 
 
+def _has(stock: Stock, event: str) -> bool:
+    """Whether an event has come to the product; or an order, whose reservation has."""
+    return event in stock.seen or event in stock.holds or event in stock.ended
+
+
 def _product(stock: Stock) -> dict[str, Any]:
     reserved = stock.reserved
     return {
@@ -182,7 +253,7 @@ def _product(stock: Stock) -> dict[str, Any]:
 
 def _listed(body: bytes) -> list[Any]:
     try:
-        items = msgspec.json.decode(body)
+        items = whole(msgspec.json.decode(body))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ProblemError("invalid-stock", "The body can't be read as JSON.", [Fault(cause=str(error))]) from None
     if not isinstance(items, list):

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, NamedTuple
@@ -11,6 +10,7 @@ from fastapi import Query
 
 from app.domain.dead_letters import Letter, LetterState, first_id
 from app.domain.events import MAX_ID
+from app.web.order_filter import Moment, seconds
 from app.web.problems import ProblemError
 
 Word = Annotated[str | None, Query(min_length=1, max_length=MAX_ID)]
@@ -45,8 +45,8 @@ class LetterFilter:
         subject: Word = None,
         topic: Word = None,
         text: Word = None,
-        since: datetime | None = None,
-        until: datetime | None = None,
+        since: Moment = None,
+        until: Moment = None,
         everything: Annotated[bool, Query(alias="all")] = False,
     ) -> None:
         self._state = state
@@ -55,8 +55,8 @@ class LetterFilter:
         self._topic = topic
         self._text = text.casefold() if text else None
         self._everything = everything
-        self.since = _seconds(since)
-        self.until = _seconds(until)
+        self.since = seconds(since)
+        self.until = seconds(until)
 
     def only_open(self) -> None:
         """Want those that are open only. ProblemError: nothing is said, also not that all are wanted."""
@@ -115,9 +115,3 @@ class Selection(NamedTuple):
 def _text(letter: Letter) -> str:
     words = (letter.letter_id, letter.of, letter.subject, letter.reason, letter.error, letter.excerpt)
     return "\n".join(words).casefold()
-
-
-def _seconds(at: datetime | None) -> float | None:
-    if at is None:
-        return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -16,7 +16,7 @@ from app.dead_letters import GONE, STILL_UNUSABLE, Outcome
 from app.domain.causes import iso
 from app.domain.dead_letters import LETTER_ID, Letter, LetterState
 from app.domain.events import MAX_ID
-from app.web.answers import SCHEMAS, Answer, json_answer, says
+from app.web.answers import SCHEMAS, Answer, accepts, json_answer
 from app.web.bodies import json_body_of
 from app.web.dead_letters import PATH, DeadLetter, LetterPage, ShownLetters
 from app.web.letter_filter import LetterFilter, Order, Selection
@@ -103,7 +103,7 @@ def wish_routes(shown: ShownLetters) -> APIRouter:
 def _about_many(router: APIRouter, shown: ShownLetters) -> None:
     problems = (400, 413, 415, 422, 503)
 
-    @router.post(PATH + "/replay", responses=says(LettersDone, *problems), openapi_extra=_body(ReplaySome))
+    @router.post(PATH + "/replay", responses=accepts(LettersDone, *problems), openapi_extra=_body(ReplaySome))
     async def replay_letters(
         request: Request,
         wanted: Annotated[LetterFilter, Depends()],
@@ -117,7 +117,7 @@ def _about_many(router: APIRouter, shown: ShownLetters) -> None:
         outcomes = await shown.letters.replay(_named(page, wish.letters), wish.by, dry_run=dry_run)
         return _done(page, outcomes, iso(shown.clock()), dry_run=dry_run)
 
-    @router.post(PATH + "/discard", responses=says(LettersDone, *problems), openapi_extra=_body(DiscardSome))
+    @router.post(PATH + "/discard", responses=accepts(LettersDone, *problems), openapi_extra=_body(DiscardSome))
     async def discard_letters(
         request: Request,
         wanted: Annotated[LetterFilter, Depends()],
@@ -160,7 +160,7 @@ def _about_one(router: APIRouter, shown: ShownLetters) -> None:
     problems = (404, 409, 413, 415, 422, 503)
 
     @router.post(
-        PATH + "/{letterId}/replay", responses=says(DeadLetter, 410, *problems), openapi_extra=_body(ReplayOne)
+        PATH + "/{letterId}/replay", responses=accepts(DeadLetter, 410, *problems), openapi_extra=_body(ReplayOne)
     )
     async def replay_letter(request: Request, letter_id: Identity) -> Response:
         """Replay one letter, once: again is 200 as well. With `payload`, that goes in the place of its own."""
@@ -174,7 +174,9 @@ def _about_one(router: APIRouter, shown: ShownLetters) -> None:
             letter = await _decided(shown, letter_id)
         return await _told(shown, letter, LetterState.REPLAYED, edited)
 
-    @router.post(PATH + "/{letterId}/discard", responses=says(DeadLetter, *problems), openapi_extra=_body(DiscardOne))
+    @router.post(
+        PATH + "/{letterId}/discard", responses=accepts(DeadLetter, *problems), openapi_extra=_body(DiscardOne)
+    )
     async def discard_letter(request: Request, letter_id: Identity) -> Response:
         """Discard one letter, with the reason why it is not needed."""
         letter = shown.letter(letter_id)

@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
 from app.domain.causes import iso
@@ -13,6 +13,9 @@ from app.domain.rows import OrderSaga, SagaState
 from app.domain.traces import of_order, trace_id
 from app.web.answers import Answer, iso_or_none, json_answer, says
 from app.web.elsewhere import Elsewhere
+from app.web.flat import RESPONSES, ROWS, Form, flat
+from app.web.freshness import Freshness, Wait, fields, tag, unchanged
+from app.web.order_filter import OrderFilter
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import NotReadyError, ProblemError
 from app.web.views import Views
@@ -89,6 +92,8 @@ class Order(OrderSummary, frozen=True, kw_only=True):
     parked_facts: int
     timeline: list[TimelineStep]
     as_of: str
+    lag: int
+    stale: bool
 
 
 class OrderPage(PageAnswer, frozen=True, kw_only=True):
@@ -100,53 +105,93 @@ class OrderPage(PageAnswer, frozen=True, kw_only=True):
 
 ANSWERS = (Order, OrderPage)
 
+PATH = "/api/orders"
+
+
+class ListedOrders:
+    """The orders as they are listed."""
+
+    def __init__(self, views: Views, elsewhere: Elsewhere) -> None:
+        self._views = views
+        self._elsewhere = elsewhere
+
+    async def page(
+        self, request: Request, wanted: OrderFilter, limit: int, cursor: str | None, listed: str = ""
+    ) -> OrderPage:
+        """A page of all workers' orders. `listed` is its URL, where the request is for something else."""
+        after, table, views = key_of(cursor), self._views.order_sagas, self._views
+
+        async def local(partitions: set[int]) -> OrderPage:
+            here = partitions & table.here()
+            now = views.clock()
+            found = await page(table, here, after=after, limit=limit, wanted=lambda saga: wanted.wants(saga, now))
+            return OrderPage(
+                items=[OrderSummary(**_summary(saga)) for saga in found.rows],
+                states=views.metrics.orders_by_state(here),
+                next_cursor=cursor_of(found.last),
+                partial=here != partitions,
+                missing_partitions=sorted(partitions - here),
+                as_of=iso(now),
+                **fields(views.freshness(table.name)),
+            )
+
+        pages, missing = await self._elsewhere.pages(request, table, OrderPage, local, listed)
+        whole = merged(pages, missing, limit, lambda order: str(order.order_id))
+        states = {name: sum(page.states[name] for page in pages) for name in whole.states}
+        return msgspec.structs.replace(whole, states=states)
+
 
 def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     """The endpoints under /api/orders."""
     router = APIRouter(tags=["orders"], default_response_class=Response)
+    orders = ListedOrders(views, elsewhere)
 
-    @router.get("/api/orders", responses=says(OrderPage, 400, 503))
+    @router.get(PATH, responses=says(OrderPage, 400, 422, 503))
     async def list_orders(
         request: Request,
-        state: SagaState | None = None,
+        wanted: Annotated[OrderFilter, Depends()],
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
-        """List orders, all of them or those in one state."""
-        after, table = key_of(cursor), views.order_sagas
+        """List orders, all of them or those of a filter."""
+        return json_answer(await orders.page(request, wanted, limit, cursor))
 
-        async def local(partitions: set[int]) -> OrderPage:
-            here = partitions & table.here()
-            states = views.metrics.orders_by_state(here)
-            found = await page(
-                table, here, after=after, limit=limit, wanted=lambda saga: state is None or saga.state is state
-            )
-            return OrderPage(
-                items=[OrderSummary(**_summary(saga)) for saga in found.rows],
-                states=states,
-                next_cursor=cursor_of(found.last),
-                partial=here != partitions,
-                missing_partitions=sorted(partitions - here),
-                as_of=iso(views.clock()),
-            )
+    @router.get(PATH + ".{form}", responses=RESPONSES)
+    async def flat_orders(request: Request, form: Form, wanted: Annotated[OrderFilter, Depends()]) -> Response:
+        """Give every order of a filter as CSV or NDJSON."""
 
-        pages, missing = await elsewhere.pages(request, table, OrderPage, local)
-        whole = merged(pages, missing, limit, lambda order: str(order.order_id))
-        states = {name: sum(page.states[name] for page in pages) for name in whole.states}
-        return json_answer(msgspec.structs.replace(whole, states=states))
+        async def fetch(cursor: str | None, listed: str) -> OrderPage:
+            return await orders.page(request, wanted, ROWS, cursor, listed)
 
-    @router.get("/api/orders/{orderId}", responses=says(Order, 404, 503))
-    async def get_order(order_id: Annotated[str, Path(alias="orderId", max_length=MAX_ID)]) -> Response:
+        return await flat(request, PATH, form, OrderSummary, fetch)
+
+    @router.get(PATH + "/{orderId}", responses=says(Order, 404, 422, 503))
+    async def get_order(
+        request: Request,
+        order_id: Annotated[str, Path(alias="orderId", max_length=MAX_ID)],
+        wait: Annotated[Wait, Depends()],
+    ) -> Response:
         """Show one order with its timeline."""
-        saga = views.order_sagas.get(order_id)
+        saga = await wait.until(lambda: views.order_sagas.get(order_id), _has)
         if saga is None:
             ready, reasons = views.ready()
             if not ready:
                 raise NotReadyError(reasons)
             raise ProblemError("unknown-order", f"There is no order {order_id}.")
-        return json_answer(_order(saga))
+        etag = tag(saga)
+        return unchanged(request, etag) or json_answer(
+            _order(saga, views.freshness("order_sagas")), headers={"etag": etag}
+        )
 
     return router
+
+
+def _has(saga: OrderSaga, event_id: str) -> bool:
+    return (
+        event_id in saga.seen
+        or any(step.event_id == event_id for step in saga.timeline)
+        or any(fact.get("event_id") == event_id for fact in saga.parked)
+    )
 
 
 def _summary(saga: OrderSaga) -> dict[str, Any]:
@@ -165,7 +210,7 @@ def _summary(saga: OrderSaga) -> dict[str, Any]:
     }
 
 
-def _order(saga: OrderSaga) -> Order:
+def _order(saga: OrderSaga, freshness: Freshness) -> Order:
     return Order(
         **_summary(saga),
         dialect=saga.dialect,
@@ -203,4 +248,5 @@ def _order(saga: OrderSaga) -> Order:
             for step in saga.timeline
         ],
         as_of=iso(saga.updated_at),
+        **fields(freshness),
     )

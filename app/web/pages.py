@@ -31,7 +31,8 @@ class PageAnswer(Answer, frozen=True, kw_only=True):
     """One page of a list. nextCursor is null on the last one; a page may be short, even empty, before that.
 
     partial: rows of the missing partitions are not in it, since no worker answered for them; ask again for the same
-    page.
+    page. lag: records that wait to be applied to what is shown; stale: it may be old because NATS is away, or because
+    much is waiting.
     """
 
     items: list[Any]
@@ -39,6 +40,8 @@ class PageAnswer(Answer, frozen=True, kw_only=True):
     partial: bool
     missing_partitions: list[int]
     as_of: str
+    lag: int = 0
+    stale: bool = False
 
 
 AnyPage = TypeVar("AnyPage", bound=PageAnswer)
@@ -107,6 +110,8 @@ def merged(
         partial=bool(missing),
         missing_partitions=sorted(missing),
         as_of=min(page.as_of for page in pages),
+        lag=sum(page.lag for page in pages),
+        stale=any(page.stale for page in pages),
     )
 
 

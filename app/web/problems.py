@@ -41,8 +41,12 @@ KINDS = {
     "body-too-large": Kind(413, "The body is too large", "Send at most 1 MiB; split a longer import by product."),
     "not-json": Kind(415, "The body is not JSON", "Send application/json in UTF-8."),
     "invalid-stock": Kind(422, "Lines of the import are wrong", "`errors` has every bad line; nothing was imported."),
+    "invalid-cart": Kind(422, "The cart is wrong", 'Send {"items": [{"productId", "quantity"}]}, at most 200 lines.'),
     "not-ready": Kind(
         503, "Not ready", "Tables are being rebuilt or move to another worker; come back after Retry-After seconds."
+    ),
+    "not-yet": Kind(
+        503, "Not yet", "What was waited for has not arrived; ask again, or look whether it was published."
     ),
     "http-error": Kind(400, "The request could not be answered", "`status` and `detail` say why."),
     "internal-error": Kind(500, "Something went wrong here", "The worker's log has the cause."),
@@ -138,7 +142,8 @@ async def _http(request: Request, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for it
-    faults = [Fault(parameter=str(found["loc"][-1]), cause=found["msg"]) for found in error.errors()]
+    # ("query", "state", 0): the first of a parameter that is given more than once.
+    faults = [Fault(parameter=str([*found["loc"], ""][1]), cause=found["msg"]) for found in error.errors()]
     names = ", ".join(str(fault.parameter) for fault in faults)
     return _answer(request, "invalid-request", f"Wrong: {names}.", errors=faults)
 

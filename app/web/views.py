@@ -9,6 +9,7 @@ from app.domain.dead_letters import Letter
 from app.domain.rows import OrderSaga, Stock
 from app.engine.owners import Owners
 from app.metrics.worker import Metrics
+from app.web.freshness import Freshness
 from app.web.stock_lines import StockLine
 
 Row_co = TypeVar("Row_co", covariant=True)
@@ -44,8 +45,9 @@ class Views:
 
     `ready` tells whether the tables are complete, and why not ({"tables": "2 partitions recovering"}). `checks` gives
     {"nats": {"status": "healthy" | "degraded" | "unhealthy", ...}, "database": {...}, ...}; "memory" is added when it
-    is missing. `crossing` gives the bridge's status and its ledger. `import_stock` takes the whole list or raises; it
-    returns when the lines are on disk. `clock` gives seconds since the epoch, UTC. `memory_limit` is in bytes.
+    is missing. `crossing` gives the bridge's status and its ledger. `freshness` tells how far a table (by name) is
+    behind. `import_stock` takes the whole list or raises; it returns when the lines are on disk. `clock` gives seconds
+    since the epoch, UTC. `memory_limit` is in bytes.
     """
 
     order_sagas: ReadTable[OrderSaga]
@@ -56,6 +58,7 @@ class Views:
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     checks: Callable[[], Mapping[str, Mapping[str, Any]]]
     crossing: Callable[[], tuple[Mapping[str, Any], list[dict[str, Any]]]]
+    freshness: Callable[[str], Freshness]
     import_stock: Callable[[list[StockLine]], Awaitable[int]]
     clock: Callable[[], float]
     service: str = "a4co-streams"

@@ -18,6 +18,7 @@ from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
 from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
+from app.web.freshness import Freshness
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge.routes import ROUTES
@@ -89,6 +90,7 @@ class Shop:
     not_ready: dict[str, str] = field(default_factory=dict)
     crossing: dict[str, Any] = field(default_factory=lambda: {"problem": None, "lag_in": 0, "lag_out": 0})
     ledger: list[dict[str, Any]] = field(default_factory=list)
+    freshness: Freshness = field(default_factory=lambda: Freshness(0, stale=False))
     checks: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
     )
@@ -124,6 +126,7 @@ class Shop:
             ready=lambda: (not self.not_ready, self.not_ready),
             checks=lambda: self.checks,
             crossing=lambda: (self.crossing, self.ledger),
+            freshness=lambda _table: self.freshness,
             import_stock=self.import_stock,
             clock=lambda: NOON,
         )

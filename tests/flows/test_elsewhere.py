@@ -168,7 +168,7 @@ async def test_what_the_client_says_of_itself_and_asks_for_reaches_the_owner(wor
     url = f"{workers.urls[0]}/api/inventory/check/{key}?quantity=21"
     answer = await workers.client.request("GET", url, headers=said, content=b"{}")
     assert answer.json() | {"asOf": ""} == {
-        "productId": key, "available": 20, "quantity": 21, "sufficient": False, "asOf": "",
+        "productId": key, "available": 20, "quantity": 21, "sufficient": False, "asOf": "", "lag": 0, "stale": False,
     }  # fmt: skip
     assert answer.headers["etag"] == '"7"'
     assert "x-inner" not in answer.headers
@@ -327,3 +327,54 @@ async def test_a_wish_about_many_is_about_the_letters_of_all_workers_oldest_firs
         query["cursor"] = answer.json()["nextCursor"]
     odd = {letter_id(NOON + at // 3, at % PARTITIONS, at) for at in range(1, 40, 2)}
     assert some == [identity for identity in ids if identity in odd]
+
+
+# ---- beyond a plain read ----------------------------------------------------------------------------------
+
+
+async def test_a_flat_file_has_every_workers_rows_in_order_with_the_filter(workers: Workers) -> None:
+    workers.put(*(order(f"o-{number:04}", customer_id="ana" if number % 3 else "luis") for number in range(1_300)))
+    for worker in range(3):
+        lines = (await workers.get(worker, "/api/orders.csv", customer="luis")).text.splitlines()
+        assert [line.split(",")[0] for line in lines[1:]] == [f"o-{number:04}" for number in range(0, 1_300, 3)]
+
+
+async def test_a_flat_file_without_some_rows_is_refused(workers: Workers) -> None:
+    workers.put(order("o-1"))
+    await workers.ends(1)
+    answer = await workers.get(0, "/api/orders.ndjson")
+    assert answer.status_code == 503
+    assert answer.headers["retry-after"]
+
+
+async def test_a_cart_is_checked_whoever_has_its_products(workers: Workers) -> None:
+    keys = [key_in(partition, "queso") for partition in range(PARTITIONS)]
+    for partition, key in enumerate(keys):
+        workers.shops[workers.truth[partition]].put(cheese(product_id=key, on_hand=5 + partition, holds={}))
+    lines = [{"productId": key, "quantity": 6} for key in (*keys, key_in(1, "nadie"))]
+    for worker in range(3):
+        answer = await workers.client.post(workers.urls[worker] + "/api/inventory/check", json={"items": lines})
+        assert [(item["available"], item["known"]) for item in answer.json()["items"]] == [
+            (5, True), (6, True), (7, True), (8, True), (0, False),
+        ]  # fmt: skip
+        assert answer.json()["sufficient"] is False
+    await workers.ends(1)
+    answer = await workers.client.post(workers.urls[0] + "/api/inventory/check", json={"items": lines})
+    assert answer.status_code == 503
+
+
+async def test_another_worker_may_wait_as_long_as_the_client_says(workers: Workers) -> None:
+    key = key_in(2)
+
+    async def arrives() -> None:
+        await asyncio.sleep(2.5)  # longer than another worker has without
+        workers.put(order(key))
+
+    arriving = asyncio.create_task(arrives())
+    answer = await workers.get(0, f"/api/orders/{key}", wait_for="e-1", timeout=9)
+    await arriving
+    assert answer.status_code == 200
+    assert answer.json()["orderId"] == key
+    etag = answer.headers["etag"]
+    again = await workers.client.get(f"{workers.urls[1]}/api/orders/{key}", headers={"if-none-match": etag})
+    assert (again.status_code, again.headers["etag"]) == (304, etag)

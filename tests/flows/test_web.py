@@ -18,6 +18,7 @@ from app.web.stock_lines import StockLine
 from tests.flows.shop import NOON, MemoryTable, Shop, cheese, order
 
 JSON = {"content-type": "application/json; charset=utf-8"}
+FRESH = {"lag": 0, "stale": False}
 NOON_ISO = "2026-11-24T12:00:00.000Z"
 
 
@@ -52,7 +53,7 @@ async def test_check_says_how_many_units_can_be_sold(shop: Shop, web: httpx.Asyn
     shop.put(cheese())
     response = await web.get("/api/inventory/check/product_queso_cabra")
     assert response.status_code == 200
-    assert response.json() == {"productId": "product_queso_cabra", "available": 20, "asOf": NOON_ISO}
+    assert response.json() == {"productId": "product_queso_cabra", "available": 20, "asOf": NOON_ISO} | FRESH
 
 
 @pytest.mark.parametrize(("quantity", "sufficient"), [(20, True), (21, False)])
@@ -97,6 +98,8 @@ async def test_a_product_shows_its_holds_and_when_they_expire(shop: Shop, web: h
         "threshold": 5,
         "low": False,
         "asOf": NOON_ISO,
+        "lag": 0,
+        "stale": False,
         "lastRestocked": "2026-11-24T11:00:00.000Z",
         "holds": [
             {"orderId": "order-1", "quantity": 2, "expiresAt": "2026-11-24T12:30:00.000Z"},
@@ -413,9 +416,12 @@ PATHS = {
     "/api/dead-letters/{letterId}/discard",
     "/api/dead-letters/{letterId}/replay",
     "/api/inventory",
+    "/api/inventory.{form}",
+    "/api/inventory/check",
     "/api/inventory/check/{productId}",
     "/api/inventory/{productId}",
     "/api/orders",
+    "/api/orders.{form}",
     "/api/orders/{orderId}",
     "/api/stock/import",
     "/health",
@@ -433,7 +439,7 @@ async def test_openapi_lists_every_path_and_every_reference_in_it_leads_somewher
     assert used
     assert used <= defined
     parameters = document["paths"]["/api/orders/{orderId}"]["get"]["parameters"]
-    assert [parameter["name"] for parameter in parameters] == ["orderId"]
+    assert [parameter["name"] for parameter in parameters] == ["orderId", "wait_for", "timeout"]
 
 
 async def test_docs_list_every_operation_and_load_nothing_from_elsewhere(web: httpx.AsyncClient) -> None:
