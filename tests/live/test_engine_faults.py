@@ -122,12 +122,14 @@ async def test_a_table_that_rocksdb_can_not_open_is_rebuilt_from_the_log(
     before = await worker.pages("/api/orders"), await worker.pages("/api/inventory")
     worker.stop()
 
-    for file in worker.data.glob(f"tables/*/*/{name}"):
+    damaged = list(worker.data.glob(f"tables/*/*/{name}"))
+    for file in damaged:
         file.write_bytes(b"garbage\n")
     worker.start()
     await worker.ready()
     assert (await worker.pages("/api/orders"), await worker.pages("/api/inventory")) == before
-    assert worker.output(100_000).count("store rebuilt") == 12  # three tables of four partitions
+    stores = {file.parent for file in damaged}  # of each table one for each of its four partitions
+    assert worker.output(100_000).count("store rebuilt") == len(stores) >= 12
 
 
 # ---- NATS, settings, signals ------------------------------------------------------------------------------
