@@ -57,15 +57,15 @@ class BridgeCounters:
         self.dead_lettered += total[DEAD]
         self.ignored += ignored
 
-    def said(self, subject: str, outcome: str) -> None:
-        """What became of a message of the way out."""
+    def said(self, subject: str, outcome: str, number: int = 1) -> None:
+        """What became of messages of the way out."""
         match outcome:
             case "published":
-                self.published += 1
+                self.published += number
             case "skipped":
-                self.duplicates_skipped += 1
+                self.duplicates_skipped += number
             case "withheld":
-                self.withheld += 1
+                self.withheld += number
             case _:
-                self.rejected += 1
-        self.on_event(subject, outcome, 1)
+                self.rejected += number
+        self.on_event(subject, outcome, number)

@@ -9,12 +9,12 @@ queue or interest stream, which can't be asked, is stored once all the same, by 
 import asyncio
 import json
 import logging
+from collections import Counter
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
-from nats.aio.msg import Msg
-from nats.errors import BadHeaderError, BadSubjectError, MaxPayloadError
+from nats.errors import BadSubjectError, MaxPayloadError
 
 from app.domain.traces import trace_id
 from app.engine.cancelling import end, unbroken
@@ -23,11 +23,11 @@ from bridge.bridge_log import BridgeLog
 from bridge.connection import BridgeError, raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
-from bridge.frames import FrameClient
+from bridge.frames import Frame, FrameClient, headers_of, published
 from bridge.jetstream import BARRIER, StreamState, stream_state
 from bridge.ordered_pull import OrderedPull
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
-from bridge.outgoing import Outgoing, outgoing
+from bridge.outgoing import Outgoing, on_the_wire, outgoing
 from bridge.routes import Routes
 from bridge.sources import Sources
 
@@ -35,10 +35,13 @@ logger = logging.getLogger("a4co.bridge")
 
 GROUP = "bridge-out"
 NOTE = "bridge-out"
-BATCH = 500
-"""Records published before their acks are waited for. Two batches may be unacked; more wait to be committed."""
-SLICE = 50
-"""Records that are published between two turns of the loop: about 1 ms."""
+BATCH, BATCH_BYTES = 1_000, 4 * 1024 * 1024
+"""Records, and bytes of them, published before their acks are waited for, but for the last that were read. Two batches
+may be unacked; more wait to be committed."""
+READ = 100
+"""Records that are read of one partition at a time."""
+SLICE = 100
+"""Records that are published in one piece, between two turns of the loop: about 1 ms."""
 ACK_TIMEOUT = 20.0
 MESSAGE_TOO_LARGE = 10054
 TOO_MANY = 429
@@ -71,7 +74,7 @@ class Flight:
 
     done: asyncio.Future[None]
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    waiting: dict[str, Outgoing] = field(default_factory=dict)
+    waiting: dict[int, Outgoing] = field(default_factory=dict)
     plain: list[Outgoing] = field(default_factory=list)
     letters: list[Send] = field(default_factory=list)
     reached: dict[str, int] = field(default_factory=dict)
@@ -100,9 +103,10 @@ class Publisher:
         self._next: list[int] = []
         self._turn = 0
         self._out: dict[str, tuple[str, int]] = {}
-        self._flights: dict[str, Flight] = {}
+        self._flights: dict[int, Flight] = {}
         self._holders: dict[str, StreamState | None] = {}
         self._sent = 0
+        self._inbox = 0
         self._reached: dict[str, int] = {}
         self._settling: asyncio.Task[None] | None = None
         self._done = Done()
@@ -130,7 +134,8 @@ class Publisher:
         self._flights.clear()
         self._done = Done()
         inbox = client.new_inbox()
-        acks = await client.subscribe(f"{inbox}.*", cb=self._receive)
+        self._inbox = len(inbox) + 1
+        acks = await client.hear(f"{inbox}.*", self._receive)
         try:
             await self._publish_all(client, sources, inbox)
         finally:
@@ -161,10 +166,10 @@ class Publisher:
                 continue
             await self._log.synced()
             flight = Flight(asyncio.get_running_loop().create_future())
-            for number, record in enumerate(batch):
-                await self._publish(client, sources, inbox, outgoing(record, self._origin), flight)
-                if number % SLICE == SLICE - 1:
-                    await asyncio.sleep(0)
+            for start in range(0, len(batch), SLICE):
+                some = [outgoing(record, self._origin) for record in batch[start : start + SLICE]]
+                await client.send(self._frames(client, sources, inbox.encode(), some, flight))
+                await asyncio.sleep(0)
             flight.sent = True
             self._land(flight)
             await self._settled()
@@ -183,49 +188,56 @@ class Publisher:
     # ---- reading ---------------------------------------------------------------------------------------
 
     def _take(self) -> list[Record]:
-        """The next records, at most BATCH, beginning with another partition each time."""
+        """The next records, beginning with another partition each time."""
         batch: list[Record] = []
+        size = 0
         for step in range(self._partitions):
             partition = (self._turn + step) % self._partitions
-            records = self._log.read(OUTBOUND, partition, self._next[partition], BATCH - len(batch))
-            if records:
+            while len(batch) < BATCH and size < BATCH_BYTES:
+                limit = min(READ, BATCH - len(batch))
+                records = self._log.read(OUTBOUND, partition, self._next[partition], limit)
+                if not records:
+                    break
                 self._next[partition] = records[-1].offset + 1
                 batch += records
-            if len(batch) >= BATCH:
-                break
+                size += sum(len(record.value or b"") for record in records)
         self._turn += 1
         return batch
 
     # ---- publishing ------------------------------------------------------------------------------------
 
-    async def _publish(
-        self, client: FrameClient, sources: Sources, inbox: str, message: Outgoing, flight: Flight
-    ) -> None:
-        record = message.record
-        flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
-        if message.message_id in self._out:
-            _reach(flight.reached, *self._out.pop(message.message_id))
-            self._counters.said(message.subject, "skipped")
-            return
-        if (route := self._routes.of(message.subject)) is not None and not route.published:
-            self._counters.said(message.subject, "withheld")
-            return
-        reply = ""
-        if self._holder(sources, message.subject) is not None:
-            self._sent += 1
-            reply = f"{inbox}.{self._sent}"
-        try:
-            if message.size > client.max_payload:
-                raise MaxPayloadError
-            await client.publish(message.subject, record.value or b"", reply=reply, headers=message.headers)
-        except (MaxPayloadError, BadSubjectError, BadHeaderError) as error:
-            self._reject(flight, message, error)
-            return
-        if reply:
-            flight.waiting[reply] = message
-            self._flights[reply] = flight
-        else:
-            flight.plain.append(message)
+    def _frames(
+        self, client: FrameClient, sources: Sources, inbox: bytes, messages: Sequence[Outgoing], flight: Flight
+    ) -> list[bytes]:
+        """The messages as they are sent; what is not to be sent is accounted for."""
+        frames = []
+        for message in messages:
+            record, subject = message.record, message.subject
+            flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            if message.message_id in self._out:
+                _reach(flight.reached, *self._out.pop(message.message_id))
+                self._counters.said(subject, "skipped")
+                continue
+            if (route := self._routes.of(subject)) is not None and not route.published:
+                self._counters.said(subject, "withheld")
+                continue
+            try:
+                if message.size > client.max_payload:
+                    raise MaxPayloadError
+                wire = on_the_wire(subject)
+            except (MaxPayloadError, BadSubjectError) as error:
+                self._reject(flight, message, error)
+                continue
+            reply = b""
+            if self._holder(sources, subject) is None:
+                flight.plain.append(message)
+            else:
+                self._sent += 1
+                flight.waiting[self._sent] = message
+                self._flights[self._sent] = flight
+                reply = b"%b.%d" % (inbox, self._sent)
+            frames.append(published(wire, reply, message.headers, record.value or b""))
+        return frames
 
     def _reject(self, flight: Flight, message: Outgoing, error: Exception) -> None:
         """NATS will never take this one: keep it as a dead letter and go on."""
@@ -247,29 +259,37 @@ class Publisher:
 
     # ---- acks ------------------------------------------------------------------------------------------
 
-    async def _receive(self, answer: Msg) -> None:
-        flight = self._flights.pop(answer.subject, None)
-        if flight is None:
-            return
-        message = flight.waiting.pop(answer.subject)
-        try:
-            self._acked(flight, message, answer)
-        except Exception as error:  # noqa: BLE001 - nats-py would swallow it and the batch would wait in vain
-            self._fail(flight, f"the ack of {message.subject} can't be used: {error!r}")
-        self._land(flight)
+    def _receive(self, answers: Sequence[Frame]) -> None:
+        acked = Counter[str]()
+        for subject, _reply, headers, data in answers:
+            number = int(subject[self._inbox :])
+            flight = self._flights.pop(number, None)
+            if flight is None:
+                continue
+            message = flight.waiting.pop(number)
+            try:
+                if self._acked(flight, message, headers, data):
+                    acked[message.subject] += 1
+            except Exception as error:  # noqa: BLE001 - the batch would wait in vain
+                self._fail(flight, f"the ack of {message.subject} can't be used: {error!r}")
+            if not flight.waiting:
+                self._land(flight)
+        for name, times in acked.items():
+            self._counters.said(name, "published", times)
 
-    def _acked(self, flight: Flight, message: Outgoing, answer: Msg) -> None:
-        if answer.headers and answer.headers.get("Status") == "503":
+    def _acked(self, flight: Flight, message: Outgoing, headers: bytes, data: bytes) -> bool:
+        if headers and headers_of(headers).get("Status") == "503":
             self._fail(flight, f"no stream holds {message.subject} any more")
-            return
-        ack = decode_ack(answer.data)
+            return False
+        ack = decode_ack(data)
         if ack.error is None:
             _reach(flight.reached, ack.stream, ack.seq)
-            self._counters.said(message.subject, "published")
-        elif ack.error.get("err_code") == MESSAGE_TOO_LARGE:
+            return True
+        if ack.error.get("err_code") == MESSAGE_TOO_LARGE:
             self._reject(flight, message, MaxPayloadError())
         else:
             self._fail(flight, f"the stream refused {message.subject}: {ack.error.get('description')}")
+        return False
 
     def _land(self, flight: Flight) -> None:
         if flight.sent and not flight.waiting and not flight.done.done():
@@ -285,8 +305,8 @@ class Publisher:
         if flight.plain:
             await client.flush()
             raise_if_refused(client)
-            for message in flight.plain:
-                self._counters.said(message.subject, "published")
+            for subject, number in Counter(message.subject for message in flight.plain).items():
+                self._counters.said(subject, "published", number)
         try:
             async with asyncio.timeout(ACK_TIMEOUT):
                 await flight.done
@@ -424,4 +444,5 @@ class Publisher:
 
 
 def _reach(reached: dict[str, int], name: str, seq: int) -> None:
-    reached[name] = max(reached.get(name, 0), seq)
+    if seq > reached.get(name, 0):
+        reached[name] = seq

@@ -1,38 +1,61 @@
 """An outbound record as the NATS message that it becomes: subject, id, headers and size. Decides nothing."""
 
+import re
+from functools import lru_cache
 from typing import NamedTuple
+
+from nats.errors import BadSubjectError
 
 from app.domain.traces import TRACEPARENT, TRACESTATE
 from app.engine.records import Record
+from bridge.frames import VERSION
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
+
+NO_SUBJECT = re.compile(r"[\s\x00-\x20\x7f]")
+BREAKS = str.maketrans("\r\n", "  ")
 
 
 class Outgoing(NamedTuple):
-    """`size` is bytes as the server counts them: headers and payload."""
+    """`mark` tells it from what others say under its id; `headers` is the whole block, as it is sent."""
 
     record: Record
     subject: str
     message_id: str
-    headers: dict[str, str]
-    size: int
+    mark: str
+    headers: bytes
 
     @property
     def identity(self) -> tuple[str, str]:
         """Its id and its mark: what the stream is asked for."""
-        return self.message_id, self.headers[ORIGIN]
+        return self.message_id, self.mark
+
+    @property
+    def size(self) -> int:
+        """Bytes as the server counts them."""
+        return len(self.headers) + len(self.record.value or b"")
 
 
 def outgoing(record: Record, origin: Origin) -> Outgoing:
     """The message, marked as ours. A record without an id of its own gets one from its place in the log."""
     given = {name: value.decode(errors="replace") for name, value in record.headers}
     subject = given.get("a4co-subject", "")
-    message_id = origin.sealed(given.get(MESSAGE_ID) or f"{record.topic}-{record.partition}-{record.offset}")
-    headers = {
-        MESSAGE_ID: message_id,
-        ORIGIN: origin.mark(message_id, subject, record.value or b""),
-        "Content-Type": "application/json",
-    }
-    headers |= {name: given[name] for name in (TRACEPARENT, TRACESTATE) if name in given}
-    # "NATS/1.0", an empty line, and `name: value` with its line end for each.
-    size = 12 + sum(len(name) + len(value.encode()) + 4 for name, value in headers.items()) + len(record.value or b"")
-    return Outgoing(record, subject, message_id, headers, size)
+    own = _one_line(given.get(MESSAGE_ID, "")) or f"{record.topic}-{record.partition}-{record.offset}"
+    message_id = origin.sealed(own)
+    mark = origin.mark(message_id, subject, record.value or b"")
+    lines = f"{MESSAGE_ID}: {message_id}\r\n{ORIGIN}: {mark}\r\nContent-Type: application/json\r\n"
+    for name in (TRACEPARENT, TRACESTATE):
+        if name in given:
+            lines += f"{name}: {_one_line(given[name])}\r\n"
+    return Outgoing(record, subject, message_id, mark, b"%b\r\n%b\r\n" % (VERSION, lines.encode()))
+
+
+def _one_line(value: str) -> str:
+    return (value if value.isprintable() else value.translate(BREAKS)).strip()
+
+
+@lru_cache(maxsize=4096)
+def on_the_wire(subject: str) -> bytes:
+    """The subject as it is sent. Raises BadSubjectError: it would be something else there."""
+    if not subject or NO_SUBJECT.search(subject):
+        raise BadSubjectError
+    return subject.encode()

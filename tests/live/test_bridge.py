@@ -345,7 +345,7 @@ async def test_a_server_killed_while_both_ways_are_busy_loses_nothing(site: Site
 
 async def test_what_a_killed_server_has_stored_is_not_said_again(site: Site) -> None:
     bridge = await site.start()
-    await site.announce([announcement("order-1", n) for n in range(2_000)])
+    await site.announce([announcement("order-1", n) for n in range(8_000)])
     await wait_until(lambda: bridge.counters.published > 100)
     site.server.kill()
     await site.crash(bridge)
@@ -359,9 +359,9 @@ async def test_what_a_killed_server_has_stored_is_not_said_again(site: Site) -> 
     bridge = await site.start()
     await wait_until(lambda: bridge.status()["lag_out"] == 0)
     await client.flush()
-    everything = {f"order-1-{n}" for n in range(2_000)}
+    everything = {f"order-1-{n}" for n in range(8_000)}
     assert sorted(ears.ids()) == sorted(everything - held)
-    assert 100 < len(held) < 2_000
+    assert 100 < len(held) < 8_000
     await client.close()
 
 
