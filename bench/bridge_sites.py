@@ -28,6 +28,11 @@ from tests.live.killable import Killable
 from tests.live.worker_process import WorkerProcess
 
 
+def waiting(status: Mapping[str, Any]) -> int | None:
+    """Messages that wait, by a bridge's status; None: it is not ready."""
+    return int(status["lag_in"] + status["lag_out"]) if status and not status["problem"] else None
+
+
 class Site:
     """A bridge on some log, and what fills `outbound`."""
 
@@ -50,12 +55,20 @@ class Site:
         """Start what has ended by itself, as a supervisor does."""
         raise NotImplementedError
 
+    def _count_ended(self, output: str) -> None:
+        self.ended += 1
+        sys.stderr.write(f"a bridge has ended by itself: {output.strip().rpartition(chr(10))[2]}\n")
+
     async def stop_filling(self) -> None:
         """Nothing more goes into `outbound`."""
         raise NotImplementedError
 
-    async def idle(self) -> bool:
-        """Whether nothing waits in either direction."""
+    async def waits(self) -> int | None:
+        """Messages that wait in either direction; None: nobody knows."""
+        raise NotImplementedError
+
+    def told(self) -> str:
+        """The end of what the bridges have said."""
         raise NotImplementedError
 
     async def stop(self) -> None:
@@ -109,7 +122,7 @@ class EmbeddedSite(Site):
 
     def revive(self) -> None:
         if self._process.exit_code not in (None, -signal.SIGKILL):
-            self.ended += 1
+            self._count_ended(self._process.output())
             self.start_bridge()
 
     def start_bridge(self) -> None:
@@ -123,10 +136,12 @@ class EmbeddedSite(Site):
             await asyncio.sleep(0.05)
         self._process.send(signal.SIGUSR1)
 
-    async def idle(self) -> bool:
+    async def waits(self) -> int | None:
         self.revive()
-        status = self._status()
-        return bool(status) and not (status["problem"] or status["lag_in"] or status["lag_out"])
+        return waiting(self._status())
+
+    def told(self) -> str:
+        return self._process.output()
 
     async def stop(self) -> None:
         await asyncio.to_thread(self._process.stop)
@@ -199,7 +214,7 @@ class KafkaSite(Site):
     def revive(self) -> None:
         for bridge in self._bridges:
             if bridge.exit_code is not None:
-                self.ended += 1
+                self._count_ended(bridge.output())
                 bridge.start()
 
     def start_bridge(self) -> None:
@@ -212,10 +227,14 @@ class KafkaSite(Site):
             self._filling.cancel()
             await asyncio.gather(self._filling, return_exceptions=True)
 
-    async def idle(self) -> bool:
+    async def waits(self) -> int | None:
         self.revive()
         active = await self._active()
-        return active is not None and await active.idle()
+        answer = await active.answer("/health") if active is not None else None
+        return None if answer is None else waiting(answer.json()["checks"]["nats"])
+
+    def told(self) -> str:
+        return "\n\n".join(f"{bridge.settings['WORKER_NAME']}: {bridge.output(3_000)}" for bridge in self._bridges)
 
     async def stop(self) -> None:
         for bridge in self._bridges:

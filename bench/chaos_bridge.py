@@ -25,8 +25,11 @@ from tests.live.kill_checks import records
 from tests.live.nats_server import NatsServer
 
 BRIDGE, NATS, KAFKA = "bridge", "nats-server", "Kafka"
-SETTLES = 180.0
-"""Seconds that it has to work off what is left, when nothing is killed any more."""
+STILL = 60.0
+"""Seconds without any change after which it is stuck, when nothing is killed any more."""
+
+CALM = 5
+"""So many looks in a row have to find that nothing waits."""
 
 Tell = Callable[[str], None]
 
@@ -132,16 +135,19 @@ class Storm:
             await asyncio.to_thread(self._broker.start)
 
     async def _settle(self, site: Site) -> None:
-        """Wait until everything has crossed."""
+        """Wait until everything has crossed. Raises AssertionError when nothing does any more."""
         await site.stop_filling()
-        deadline, calm = time.monotonic() + SETTLES, 0
-        while calm < 5:
-            assert time.monotonic() < deadline, f"it does not become idle within {SETTLES:g} s"
-            try:
-                calm = calm + 1 if await site.idle() else 0
-            except AssertionError:
-                calm = 0
-            await asyncio.sleep(0.3)
+        seen: int | None = None
+        moved, calm = time.monotonic(), 0
+        while calm < CALM:
+            left = await site.waits()
+            calm = calm + 1 if left == 0 else 0
+            if left != seen:
+                moved = time.monotonic()
+                self._tell(f"left to cross: {'unknown' if left is None else f'{left:,}'}")
+            assert time.monotonic() < moved + STILL, f"{left} wait, and nothing moves for {STILL:g} s:\n{site.told()}"
+            seen = left
+            await asyncio.sleep(0.5)
 
     async def _judge(self, site: Site) -> None:
         verdict = self.verdict
