@@ -14,6 +14,7 @@ from typing import Any
 from app.engine.disk_sync import DiskSync
 from app.engine.embedded_file import OFFSET_BITS, LogFile, pack_headers, unpack_headers
 from app.engine.embedded_reader import EmbeddedReader
+from app.engine.embedded_tail import Tails
 from app.engine.embedded_tidying import Tidying
 from app.engine.errors import LogFailed, TopicMismatch
 from app.engine.log import FETCHED, TopicState
@@ -22,6 +23,10 @@ from app.engine.reader import Changes
 from app.engine.records import Record, Send, TopicPartition
 
 REPLAYED_AT_ONCE = 2_000
+
+Row = tuple[int, float, bytes | None, bytes | None, bytes | None]
+"""As it is in the file: id, time, key, value, headers."""
+
 FETCHED_AT_ONCE = 20
 """Records that are fetched one by one between two turns of the loop."""
 
@@ -52,6 +57,7 @@ class EmbeddedLog:
         self._offsets: dict[tuple[str, int], int] = {}
         self._commits = 0
         self._watchers: dict[str, list[asyncio.Event]] = {}
+        self._tails = Tails()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -230,7 +236,7 @@ class EmbeddedLog:
         if self.failure is not None:
             raise self.failure
         started = time.perf_counter()
-        rows, placed, ends, touched = self._rows(sends)
+        rows, placed, ends, touched, watched = self._rows(sends)
         try:
             with self._file.transaction():
                 if rows:
@@ -244,6 +250,7 @@ class EmbeddedLog:
         except sqlite3.Error as error:
             raise self._failed(error) from error
         self._ends.update(ends)
+        self._tails.add(watched)
         for (topic, partition), following in (offsets or {}).items():
             self._offsets[group, self._places(topic)[partition]] = following
         self._commits += 1
@@ -257,28 +264,34 @@ class EmbeddedLog:
 
     def _rows(
         self, sends: Iterable[Send]
-    ) -> tuple[list[tuple[int, float, bytes | None, bytes | None, bytes | None]], list[int], dict[int, int], set[str]]:
-        """The table rows for the messages, their offsets, the new ends of their partitions, and their topics."""
+    ) -> tuple[list[Row], list[int], dict[int, int], set[str], list[tuple[int, Record]]]:
+        """The table rows for the messages, their offsets, the new ends of their partitions, and their topics; and with
+        their places the records that somebody waits for.
+        """
         now = self._clock()
-        rows: list[tuple[int, float, bytes | None, bytes | None, bytes | None]] = []
+        rows: list[Row] = []
+        watched: list[tuple[int, Record]] = []
         placed: list[int] = []
         ends: dict[int, int] = {}
         touched: set[str] = set()
-        for topic, key, value, headers, timestamp, partition in sends:
+        for topic, key, value, headers, timestamp, wanted in sends:
             places = self._places(topic)
-            if partition is not None:
-                place = places[partition]
+            if wanted is not None:
+                partition = wanted
             else:
-                place = places[partition_for(key, len(places)) if key is not None else self._commits % len(places)]
+                partition = partition_for(key, len(places)) if key is not None else self._commits % len(places)
+            place = places[partition]
             offset = ends.get(place, -1)
             if offset < 0:
                 offset = self._ends[place]
             ends[place] = offset + 1
             placed.append(offset)
             touched.add(topic)
-            packed = pack_headers(headers) if headers else None
-            rows.append((place << OFFSET_BITS | offset, now if timestamp is None else timestamp, key, value, packed))
-        return rows, placed, ends, touched
+            at = now if timestamp is None else timestamp
+            rows.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
+            if topic in self._watchers:
+                watched.append((place, Record(topic, partition, offset, at, key, value, headers)))
+        return rows, placed, ends, touched, watched
 
     def _failed(self, error: BaseException) -> LogFailed:
         """The log is unusable from now on: say why, once, to whoever runs it."""
@@ -317,6 +330,9 @@ class EmbeddedLog:
         place = self._places(topic)[partition]
         if offset >= self._ends[place]:
             return []
+        kept = self._tails.read(place, offset, limit)
+        if kept is not None:
+            return kept
         low = place << OFFSET_BITS
         found = self._db.execute(
             "SELECT id, ts, key, value, headers FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
@@ -433,4 +449,5 @@ class EmbeddedLog:
             with self._file.transaction():
                 self._db.executemany("DELETE FROM records WHERE id = ?", rows)
             self._commits += 1
+            self._tails.clear()
         return len(rows)

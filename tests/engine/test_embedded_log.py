@@ -163,6 +163,26 @@ async def test_a_disk_that_fails_to_sync_is_an_error_for_everybody_who_waits(
     assert log.failure is not None
 
 
+async def test_what_is_kept_in_memory_is_what_the_file_says(log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever watches reads from memory as far as that goes back, and from the file before it."""
+    monkeypatch.setattr("app.engine.embedded_tail.KEPT_BYTES", 20_000)
+    await log.commit([Send("words", b"early", b"before anybody watched", (("subject", b"s"),), 1.0, 0)])
+    log.watch(["words"])
+    for number in range(60):
+        headers = (("subject", b"order.created"),) if number % 2 else ()
+        await log.commit([Send("words", b"k", b"%090d" % (2 * number + n), headers, 2.0 + number, 0) for n in range(2)])
+    step = 7
+    told = [record for at in range(0, 121, step) for record in log.read("words", 0, at, step)]
+    assert [record.offset for record in told] == list(range(121))
+    assert told == [record for records in log.replay("words", 0, 0) for record in records]
+    assert log._tails.read(log.place("words", 0), 0, 1) is None
+    assert log._tails.read(log.place("words", 0), 120, 1) == told[-1:]
+    await log.tidying.trim("words", 0, before=9_999.0)
+    await log.commit([], group="reader", offsets={SOURCE: 121})
+    await log.tidying.trim("words", 0, before=9_999.0)
+    assert [record.offset for record in log.read("words", 0, 0, 10)] == [120]
+
+
 async def test_watchers_hear_of_their_topics_only(log: EmbeddedLog) -> None:
     words, rows = log.watch(["words"]), log.watch(["rows"])
     await log.commit([Send("words", b"a", b"1")])
