@@ -64,7 +64,7 @@ class Tally(Protocol):
 class Topic:
     """A topic's declaration. `decode` gives the message of a record, or None when it says nothing to its readers.
 
-    A tuple is several messages, each about another row: all of them are applied, or none is.
+    A plain tuple is several messages, each about another row: all of them are applied, or none is.
     """
 
     name: str
@@ -387,7 +387,7 @@ class _Unit(Generic[Row]):
         self.tally = reducer.tally(part.partition) if reducer.tally is not None else None
 
     def fold(self, message: Any, record: Record) -> str:
-        if isinstance(message, tuple):
+        if type(message) is tuple:  # a message may be a named one
             return self._fold_all(message, record)
         key = message.key
         try:
