@@ -77,9 +77,7 @@ test: venv-dev ## every test on the embedded log
 	@$(BIN)/python -m pytest --ignore-glob='*/test_kafka_*'
 
 test-kafka: venv-dev ## the tests of Kafka, and the core of the flows on it (needs Java 17 and Maven)
-	@$(BIN)/python -m pytest -m "not broker_death" tests/live/test_kafka_engine.py tests/live/test_kafka_recovery.py \
-		tests/live/test_kafka_faust.py tests/live/test_kafka_market.py tests/live/test_kafka_views.py tests/live/test_kafka_lease.py \
-		tests/live/test_kafka_bridge.py tests/live/test_kafka_storm.py tests/live/test_kafka_dead_letters.py tests/live/test_kafka_poison.py
+	@$(BIN)/python -m pytest tests/live/test_kafka_*.py
 	@$(BIN)/python -m pytest tests/flows -m core --log=kafka
 
 test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded or LOG=kafka

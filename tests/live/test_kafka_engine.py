@@ -126,9 +126,9 @@ async def test_a_killed_worker_is_replaced_within_ten_seconds(
     assert list(differences(kafka_broker.servers, prefix, load, rows)) == []
 
 
-@pytest.mark.broker_death
+@pytest.mark.timeout(300)
 async def test_a_broker_killed_and_started_again_under_load_costs_nothing(tmp_path: Path, prefix: str) -> None:
-    """The worker waits for it, or ends with the cause when it can't know what became of its transaction."""
+    """The worker waits for it, whatever becomes of its transactions."""
     broker = KafkaBroker(tmp_path / "kafka")
     process = CountingProcess(broker.servers, prefix, tmp_path, "one").start()
     try:
@@ -141,10 +141,6 @@ async def test_a_broker_killed_and_started_again_under_load_costs_nothing(tmp_pa
                 await asyncio.sleep(1)
                 await asyncio.to_thread(broker.start)
                 await asyncio.sleep(3)
-                if not process.running:
-                    print(process.output())
-                    assert process.said("failed")
-                    process.start()
         rows = await settled(load, process, within=60)
         assert list(differences(broker.servers, prefix, load, rows)) == []
     finally:

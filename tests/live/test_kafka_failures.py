@@ -257,6 +257,44 @@ async def test_offsets_that_do_not_move_are_committed_again_before_kafka_forgets
         await owner.reader.stop()
 
 
+async def test_a_member_that_could_not_ask_for_records_for_too_long_joins_again(
+    kafka_broker: KafkaBroker, prefix: str
+) -> None:
+    """As after minutes without Kafka, in which it waited for the end of a transaction."""
+    client = {"max.poll.interval.ms": "6000", "session.timeout.ms": "6000"}
+    log = KafkaLog(KafkaOptions(kafka_broker.servers, "one", prefix, client=client, group_protocol="classic"), "late")
+    await log.connect()
+    await log.prepare({"numbers": False}, 1)
+    owner = Owner(log)
+    await owner.reader.start(owner)
+    try:
+        await say(log, 1, 2)
+        assert await owner.take(2) == [1, 2]
+        await asyncio.sleep(8)
+        assert await owner.take(2, within=30) == [1, 2]
+        assert (owner.gone, owner.has) == ([0], {0})
+    finally:
+        await owner.reader.stop()
+        await log.disconnect()
+
+
+async def test_what_is_taken_again_counts_as_waiting(log: KafkaLog) -> None:
+    owner = Owner(log)
+    await say(log, 1, 2)
+    await owner.reader.start(owner)
+    try:
+        assert await owner.take(2) == [1, 2]
+        async with asyncio.timeout(20):
+            while owner.reader.lag():  # until it has seen the end
+                assert await owner.reader.take(10, 0.1) == []
+        await owner.reader.rollback()
+        owner.reader._consumer = Broken(owner.reader._consumer, seek=5)  # type: ignore[assignment]
+        assert await owner.reader.take(10, 0.1) == []
+        assert owner.reader.lag() > 0
+    finally:
+        await owner.reader.stop()
+
+
 # ---- the bridge's log -------------------------------------------------------------------------------------
 
 

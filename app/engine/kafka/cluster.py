@@ -45,6 +45,7 @@ AWAY = {
     KafkaError._TIMED_OUT,  # noqa: SLF001
     KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
     KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - after minutes without Kafka: the member joins again
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.NETWORK_EXCEPTION,
     KafkaError.LEADER_NOT_AVAILABLE,
@@ -222,6 +223,7 @@ class Cluster:
             LogFailed: it refuses us.
         """
         deadline = time.monotonic() + within
+        self._causes.clear()
         while True:
             try:
                 self.admin.list_topics(timeout=1.0)

@@ -221,7 +221,10 @@ class KafkaLog:
                     if error is None:
                         messages.append(message)
                     elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                        reached = (message.offset() or 0) >= end
+                        at = message.offset() or 0
+                        if at < end:  # a transaction is not over; or a broker has lost what was not on its disk
+                            end = min(end, self.span(topic, partition)[1])
+                        reached = at >= end
                     elif not passing(error):
                         raise LogFailed(f"Kafka: {topic}-{partition} can't be read: {error.str()}")
                 yield messages

@@ -241,8 +241,8 @@ class KafkaReader:
             self._ours -= partitions
             self._gone |= partitions
             for place in places:
-                self._committed.pop(place, None)
-                self._reached.pop(place, None)
+                for known in (self._committed, self._reached, self._astray):
+                    known.pop(place, None)
 
     async def _give_offsets_back(self, offsets: dict[TopicPartition, int]) -> None:
         """Without a writer's name: there is nothing of ours to be ended."""
@@ -292,10 +292,8 @@ class KafkaReader:
         self._gone.clear()
         self._look()
         first = self._consumer.poll(max(wait, 0.001))
-        if first is None:
-            return []
         records = []
-        for message in (first, *self._consumer.consume(limit - 1, timeout=0)):
+        for message in (first, *self._consumer.consume(limit - 1, timeout=0)) if first is not None else ():
             error = message.error()
             if error is None:
                 records.append(self._cluster.record(message))
@@ -304,7 +302,7 @@ class KafkaReader:
                 self._reached[place] = message.offset() or 0
             elif not passing(error):
                 raise LogFailed(f"Kafka: {error.str()}")
-        if self._failure is not None:  # what was under way is torn: nothing may be added to it
+        if self._failure is not None:  # what was under way is torn: it must not be committed
             raise self._failure
         if self._rewinding:  # partitions were lost meanwhile, and the others' records are taken again
             return []
@@ -399,6 +397,7 @@ class KafkaReader:
         if self._rewinding:
             self._rewinding = False
             self._astray = dict(self._committed)
+            self._reached = {}  # what waits again is a lag again
         for place, offset in list(self._astray.items()):
             if place.partition in self._ours:
                 at = Place(self._cluster.outer(place.topic), place.partition, offset or OFFSET_BEGINNING)
@@ -440,16 +439,18 @@ class KafkaReader:
         self.ending = True
         if self._polling is not None:
             await asyncio.wait([self._polling])
-        with contextlib.suppress(LogFailed, CommitAborted):
-            await self._taken(self._ours | self._giving.keys(), lost=False)
-        if self._writer is not None:
-            with contextlib.suppress(LogFailed):
-                await self._cluster.call(self._writer.abort)
-        self._stopping = True
-        if self._owners is not None:
-            await self._owners.stop()
-        await self._cluster.call(consumer.close)
-        self._consumer = None
+        try:
+            with contextlib.suppress(LogFailed, CommitAborted):
+                await self._taken(self._ours | self._giving.keys(), lost=False)
+            if self._writer is not None:
+                with contextlib.suppress(LogFailed):
+                    await self._cluster.call(self._writer.abort)
+        finally:
+            self._stopping = True
+            if self._owners is not None:
+                await self._owners.stop()
+            await self._cluster.call(consumer.close)
+            self._consumer = None
 
 
 def writer_of(metadata: str) -> str:
