@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app import topics
+from app.engine.collecting import collect_seldom
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError, LogFailed
 from app.engine.kafka.log import KafkaLog
@@ -118,6 +119,7 @@ class BridgeProcess:
         every = (*topics.ALL, *load_routes(self._settings.routes_file).more_topics())
         await self._log.prepare({topic.name: topic.compacted for topic in every}, self._settings.partitions)
         watch_bridge(self.metrics, self._bridge)
+        collect_seldom()
         await self._bridge.start()
         self._telling = asyncio.create_task(backlog.tell(self._bridge.status), name="backlog")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import gc
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,16 +11,13 @@ from typing import Any
 import structlog
 
 from app.engine.cancelling import together
+from app.engine.collecting import collect_seldom
 from app.engine.errors import EngineError
 from app.engine.lanes import Effect, EffectLane, Hooks, Lane, Reducer, ReducerLane, Topic
 from app.engine.log import Log
 from app.engine.progress import Progress
 from app.engine.reader import Reader
 from app.engine.tables import Table
-
-COLLECT = (50_000, 20, 50)
-"""Python's cycle collector looks at all that is new after so many new objects, 20 such times, and 50 of those. Rows and
-records have no cycles, and there are many: with Python's own (700, 10, 10), it took 10 to 18 % of the time."""
 
 STOPS = 25.0
 """Seconds in which everything has stopped. When Kafka does not answer, the last commit takes 20 of them: 15 until it
@@ -105,7 +101,7 @@ class Engine:
 
     async def start(self) -> None:
         """Start every lane; on an embedded log, the tables are up to date when this returns. `open` comes first."""
-        gc.set_threshold(*COLLECT)
+        collect_seldom()
         await together(lane.reader.start(lane) for lane in self.lanes)
         works = {lane.name: lane.run for lane in self.lanes}
         if not self.log.keeps_itself_small:

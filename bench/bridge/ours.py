@@ -1,51 +1,44 @@
-"""Our bridge as a worker runs it, without agents. `python -m bench.bridge.ours in|out|both LOG NATS NAME`.
+"""Our bridge: on Kafka `a4co bridge` as it is, on the embedded log as in a worker, without agents.
 
-`out` alone leaves the way in away: what was published does not come back through the mirror.
+`python -m bench.bridge.ours in|out|both LOG NATS NAME`. With `out` nothing of what is published is mirrored back.
 """
 
 import asyncio
+import os
 import signal
 import sys
+import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from pathlib import Path
 
-from app.engine.kafka.log import KafkaLog
-from app.engine.kafka.options import KafkaOptions
+from app import logs
+from app.bridging import make_bridge
+from app.engine.collecting import collect_seldom
 from app.engine.open_logs import log_at
+from app.main import run_bridge
 from app.metrics.worker import Metrics
+from app.settings import Settings, load
 from bench.bridge.topics import ALL, PARTITIONS
-from bridge.bridge_log import BridgeLog
-from bridge.counters import BridgeCounters
-from bridge.leased import LeasedBridge
-from bridge.routes import ROUTES, Direction, Routes
-from bridge.service import Bridge
-
-Make = Callable[[BridgeLog, Callable[[Exception], None]], Bridge]
+from bridge.routes import ROUTES
+from tests.live.nats_server import free_ports
 
 
-OUT_ONLY = Routes(replace(route, direction=Direction.OUT) for route in ROUTES)
-"""Nothing is mirrored."""
+def settings_of(direction: str, where: str, nats: str, name: str, folder: Path) -> Settings:
+    """The settings of one run, from an environment of its own."""
+    routes = folder / "routes.toml"
+    out_only = [f'[[route]]\nsubject = "{route.subject}"\ndirection = "out"\n' for route in ROUTES if route.published]
+    unread = [f'[[route]]\nsubject = "{route.subject}"\non = false\n' for route in ROUTES if not route.published]
+    routes.write_text("\n".join([*out_only, *unread]) if direction == "out" else "", "utf-8")
+    kafka = {"KAFKA_URL": where, "TOPIC_PREFIX": f"{name}."} if where.startswith("kafka:") else {}
+    os.environ |= {
+        "NATS_URL": nats, "PARTITIONS": str(PARTITIONS), "DATA_DIR": str(folder), "LOG_LEVEL": "warning",
+        "WEB_PORT": str(free_ports(1)[0]), "ROUTES_FILE": str(routes), **kafka,
+    }  # fmt: skip
+    return load()
 
 
-def counters(metrics: Metrics) -> BridgeCounters:
-    """What a worker tells Prometheus of each message."""
-
-    def bridged(subject: str, outcome: str, number: int) -> None:
-        if outcome == "published":
-            metrics.published(subject, n=number)
-            metrics.bridge_published(number)
-        elif outcome == "mirrored":
-            metrics.mirrored(ROUTES[subject].topic, number)
-        else:
-            metrics.failed(subject, n=number)
-
-    return BridgeCounters(on_event=bridged, on_dead_letter=metrics.dead_lettered, on_gap=metrics.bridge_gap)
-
-
-async def main() -> int:
+async def embedded(settings: Settings, where: str) -> int:
     """Run until SIGTERM (0) or a failure (1)."""
-    direction, where, nats, name = sys.argv[1:]
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set_result, 0)
 
@@ -54,48 +47,28 @@ async def main() -> int:
         if not ended.done():
             ended.set_result(1)
 
-    def bridge(log: BridgeLog, on_failure: Callable[[Exception], None]) -> Bridge:
-        routes = OUT_ONLY if direction == "out" else ROUTES
-        return Bridge(log, [nats], routes=routes, counters=counters(Metrics(time.time)), on_failure=on_failure)
-
-    return await (_on_kafka if where.startswith("kafka:") else _embedded)(where, name, bridge, failed, ended)
-
-
-async def _on_kafka(
-    where: str,
-    name: str,
-    make: Make,
-    failed: Callable[[Exception], None],
-    ended: "asyncio.Future[int]",
-) -> int:
-    log = KafkaLog(KafkaOptions(where.removeprefix("kafka://"), "one", prefix=f"{name}."), "a4co")
-    await log.connect()
-    await log.prepare(dict.fromkeys(ALL, False), PARTITIONS)
-    bridge = LeasedBridge(log, "a4co", make, failed)
-    await bridge.start()
-    code = await ended
-    await bridge.stop()
-    await log.disconnect()
-    return code
-
-
-async def _embedded(
-    where: str,
-    name: str,
-    make: Make,
-    failed: Callable[[Exception], None],
-    ended: "asyncio.Future[int]",
-) -> int:
-    del name
     log = log_at(where)
     await log.prepare(dict.fromkeys(ALL, False), PARTITIONS)
-    bridge = make(log, failed)
+    collect_seldom()
+    bridge = make_bridge(settings, log, Metrics(time.time), failed)
     await bridge.start()
     code = await ended
     await bridge.stop()
     await log.disconnect()
     return code
+
+
+def main() -> int:
+    """The command."""
+    direction, where, nats, name = sys.argv[1:]
+    with tempfile.TemporaryDirectory(prefix="a4co-ours-") as folder:
+        settings = settings_of(direction, where, nats, name, Path(folder))
+        logs.configure(settings)
+        if where.startswith("kafka:"):
+            run_bridge(settings)
+            return 0
+        return asyncio.run(embedded(settings, where))
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main()))
+    sys.exit(main())
