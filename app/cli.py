@@ -161,6 +161,19 @@ def accounts(streams: tuple[str, ...]) -> None:
     click.echo(configuration(allowed, command), nl=False)
 
 
+@main.command(short_help="Print the AsyncAPI document of the events.")
+@click.option("--yaml", "as_yaml", is_flag=True, help="As YAML.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, which it is anyway.")
+def asyncapi(*, as_yaml: bool, as_json: bool) -> None:
+    """Print, as AsyncAPI 3.1, what is read and published on NATS, by subject and dialect, and what is in the topics."""
+    if as_yaml and as_json:
+        raise click.UsageError("--yaml or --json, not both")
+    from app.asyncapi.document import document, to_json, to_yaml
+
+    made = document(_routes(_settings()))
+    click.echo(to_yaml(made) if as_yaml else to_json(made), nl=False)
+
+
 @main.group()
 def stock() -> None:
     """Put stock on the shelves."""

@@ -83,11 +83,12 @@ class Marketplace:
         for table in self.engine.tables.values():
             self.metrics.watch("table_rows", table.count, table.name)
             self.metrics.watch("table_partitions", functools.partial(_partitions_here, table), table.name)
+        routes = load_routes(settings.routes_file)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
             dead_letters=self.engine.tables[DEAD_LETTERS.name],
-            letters=Letters(log, load_routes(settings.routes_file), settings.partitions, clock),
+            letters=Letters(log, routes, settings.partitions, clock),
             metrics=self.metrics,
             ready=self.ready,
             checks=self.checks,
@@ -95,6 +96,7 @@ class Marketplace:
             freshness=self.freshness,
             import_stock=self.import_stock,
             clock=clock,
+            routes=routes,
             service=settings.service_name,
         )
 

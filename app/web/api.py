@@ -6,9 +6,11 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI
 
+from app.asyncapi.document import document as events_document
 from app.engine.errors import PartitionElsewhere
 from app.web import bridge, cart, dead_letters, health, inventory, letter_wishes, orders, problems
 from app.web.answers import schemas
+from app.web.asyncapi import asyncapi_routes
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
 from app.web.measured import MeasuredRequests
@@ -85,6 +87,7 @@ def create_api(views: Views) -> FastAPI:
     api.include_router(bridge.bridge_routes(views))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))
+    api.include_router(asyncapi_routes(lambda: events_document(views.routes, api.version)))
     return api
 
 

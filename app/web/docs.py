@@ -16,7 +16,8 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; vertical-align: top; padding: .3rem .8rem .3rem 0; border-bottom: 1px solid #8885 }
 code { font-size: .9em; overflow-wrap: anywhere }
-tr:target { background: #fc04 }
+tr:target, h3:target { background: #fc04 }
+pre { overflow-x: auto }
 """
 
 
@@ -40,7 +41,7 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
     yield f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
     yield '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs.css"></head><body>'
     yield f"<h1>{title}</h1><p>{escape(schema['info']['description'])} "
-    yield 'Machines read <a href="/openapi.json">openapi.json</a>.</p>'
+    yield 'Machines read <a href="/openapi.json">openapi.json</a>; <a href="/asyncapi">events on NATS</a>.</p>'
     yield "<h2>Operations</h2><table><tr><th>Operation</th><th>Parameters</th><th>Answers</th></tr>"
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
@@ -49,11 +50,11 @@ def _page(schema: dict[str, Any]) -> Iterator[str]:
     yield "<table><tr><th>Type</th><th>Status</th><th>Title</th><th>What to do</th></tr>"
     for kind, (status, heading, meaning) in KINDS.items():
         yield f'<tr id="{kind}"><td><code>{kind}</code></td><td>{status}</td>'
-        yield f"<td>{escape(heading)}</td><td>{_prose(meaning)}</td></tr>"
+        yield f"<td>{escape(heading)}</td><td>{prose(meaning)}</td></tr>"
     yield "</table></body></html>"
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
     """A sentence as HTML; what stands between backticks is code."""
     return re.sub("`(.+?)`", r"<code>\1</code>", escape(text))
 

@@ -11,6 +11,7 @@ from app.engine.owners import Owners
 from app.metrics.worker import Metrics
 from app.web.freshness import Freshness
 from app.web.stock_lines import StockLine
+from bridge.routes import ROUTES, Routes
 
 Row_co = TypeVar("Row_co", covariant=True)
 
@@ -62,4 +63,5 @@ class Views:
     import_stock: Callable[[list[StockLine]], Awaitable[int]]
     clock: Callable[[], float]
     service: str = "a4co-streams"
+    routes: Routes = ROUTES
     memory_limit: int = 512 * 1024 * 1024

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-FIXTURES = Path(__file__).parents[2] / "tests" / "fixtures" / "dialect-a.jsonl"
+FIXTURES = Path(__file__).parents[2] / "app" / "asyncapi" / "samples" / "dialect-a.jsonl"
 
 IN = (
     ("order.created", "orders"),

@@ -38,7 +38,7 @@ from tests.domain.saga_story import (
     refused,
 )
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "app" / "asyncapi" / "samples"
 AT = 1_795_521_600.0
 
 

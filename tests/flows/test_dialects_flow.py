@@ -9,7 +9,7 @@ import pytest
 from tests.flows.conftest import Opens
 from tests.flows.market import Market
 
-FIXTURES = Path(__file__).parents[1] / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "app" / "asyncapi" / "samples"
 AT_EIGHT = "2027-01-15T08:00:00.000Z"  # the market's NOW in the wire's form
 
 

@@ -23,7 +23,7 @@ from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
+FIXTURES = Path(__file__).parents[2] / "app" / "asyncapi" / "samples"
 PICUAL, QUESO, JAMON = "product_aceite_picual", "product_queso_cabra", "product_jamon_iberico"
 OLIVARES = "artisan_olivares_ubeda"
 BOUGHT, DECLINED, TOO_MANY = (
