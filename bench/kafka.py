@@ -11,9 +11,13 @@ KAFKA = Path("data/kafka")
 
 
 @contextlib.contextmanager
-def kafka(folder: Path) -> Iterator[str]:
-    """Runs meanwhile, with everything in `folder`; gives host:port. Raises BrokerError when it can't."""
+def kafka(folder: Path, more: str = "") -> Iterator[str]:
+    """Runs meanwhile, with everything in `folder`; gives host:port. Raises BrokerError when it can't.
+
+    `more`: lines that are added to its configuration.
+    """
     folder.mkdir()
+    (folder / "more.properties").write_text(more, "utf-8")
     (folder / "libs").symlink_to(broker.jars(KAFKA).absolute())
     port = broker.free_port(0)
     broker.start(folder, port)
