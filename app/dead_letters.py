@@ -25,6 +25,9 @@ logger = structlog.get_logger("a4co.dead_letters")
 AT_ONCE = 200
 """Letters of one transaction, at most."""
 
+SLICE = 20
+"""Letters that are read between two turns of the loop: about 1 ms."""
+
 LARGEST = 8 * 1024 * 1024 - 16 * 1024
 """Bytes of a message that can go again: a log takes 8 MiB with everything."""
 
@@ -68,7 +71,9 @@ class Letters:
         outcomes: dict[str, Outcome] = {}
         async for some in self._records(letters):
             sends: list[Send] = []
-            for letter, record in some:
+            for number, (letter, record) in enumerate(some):
+                if number % SLICE == SLICE - 1:
+                    await asyncio.sleep(0)
                 command = self._replay(letter, record, by, payload, edited)
                 if isinstance(command, Outcome):
                     outcomes[letter] = command

@@ -4,6 +4,7 @@ A wish becomes a command in the log, and the letter's row says what came of it: 
 """
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from typing import Annotated, Any, TypeVar
@@ -16,6 +17,7 @@ from app.dead_letters import GONE, STILL_UNUSABLE, Outcome
 from app.domain.causes import iso
 from app.domain.dead_letters import LETTER_ID, Letter, LetterState
 from app.domain.events import MAX_ID
+from app.engine.errors import PartitionElsewhere
 from app.web.answers import SCHEMAS, Answer, accepts, json_answer
 from app.web.bodies import json_body_of
 from app.web.dead_letters import PATH, DeadLetter, LetterPage, ShownLetters
@@ -195,11 +197,13 @@ def _refused(outcome: Outcome) -> None:
 
 
 async def _decided(shown: ShownLetters, identity: str) -> Letter:
-    """The letter, when something came of a wish about it, or when that takes long."""
+    """The letter, when something came of a wish about it, or when that takes long or another worker has it by now."""
     deadline = time.monotonic() + AWAITED
-    # A row tells nobody that it changes.
-    while (letter := shown.letter(identity)).state is LetterState.OPEN and time.monotonic() < deadline:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    letter = shown.letter(identity)
+    with contextlib.suppress(PartitionElsewhere):
+        while letter.state is LetterState.OPEN and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)  # a row tells nobody that it changes
+            letter = shown.letter(identity)
     return letter
 
 

@@ -69,9 +69,9 @@ async def test_a_worker_killed_while_letters_are_replayed_through_another_repeat
         known = [sum((await states_of(worker)).values()) for worker in workers]
         return known == [LETTERS] * 2
 
-    await asked.until(all_known, within=60)
+    await asked.until(all_known, within=90)
     command = subprocess.Popen(
-        [Path(sys.executable).parent / "a4co", "dlq", "replay", "--all", "--yes", "--rate", "100"],
+        [Path(sys.executable).parent / "a4co", "dlq", "replay", "--all", "--yes", "--rate", "50"],
         cwd=asked.folder,
         env={"PATH": os.environ["PATH"], **asked.settings},
         stdout=subprocess.PIPE,
@@ -81,7 +81,7 @@ async def test_a_worker_killed_while_letters_are_replayed_through_another_repeat
     )
 
     async def so_far() -> bool:
-        return LETTERS // 10 < (await states_of(asked)).get("replayed", 0) < LETTERS // 2
+        return (await states_of(asked)).get("replayed", 0) > LETTERS // 10
 
     await asked.until(so_far, within=60)
     assert command.poll() is None, "it has to be killed in the midst of it"
