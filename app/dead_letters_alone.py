@@ -22,6 +22,7 @@ from app.engine.lanes import Hooks
 from app.settings import Settings
 from app.web.dead_letters import ShownLetters, letter_routes
 from app.web.elsewhere import Elsewhere
+from app.web.freshness import Freshness
 from app.web.letter_wishes import wish_routes
 from app.web.problems import install_problems
 from app.web.views import ReadTable
@@ -91,12 +92,16 @@ class LettersAlone:
 
     def _made_api(self) -> FastAPI:
         table: ReadTable[Any] = self._engine.tables[DEAD_LETTERS.name]
-        shown = ShownLetters(table, Letters(self._log, self._routes, self._settings.partitions), Elsewhere((table,)))
+        letters = Letters(self._log, self._routes, self._settings.partitions)
+        shown = ShownLetters(table, letters, Elsewhere((table,)), self._freshness)
         api = FastAPI()
         install_problems(api)
         api.include_router(letter_routes(shown))
         api.include_router(wish_routes(shown))
         return api
+
+    def _freshness(self, _table: str) -> Freshness:
+        return Freshness(sum(self._engine.lag().values()), stale=False)
 
     async def _ask(self, method: str, path: str, query: str, body: bytes) -> Told:
         scope = {

@@ -194,7 +194,8 @@ class Marketplace:
 
     def freshness(self, table: str) -> Freshness:
         """How far a table is behind what has been said on NATS, as far as this worker knows."""
-        lag = self._lanes[table].lag()
+        lane = self._lanes.get(table)
+        lag = 0 if lane is None else lane.lag()  # before the start, nothing is known
         return Freshness(lag, self.bridge.is_behind() or lag > BACKLOG)
 
     async def import_stock(self, lines: list[StockLine]) -> int:

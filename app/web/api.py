@@ -81,7 +81,7 @@ def create_api(views: Views) -> FastAPI:
     api.include_router(cart.cart_routes(views, elsewhere))
     api.include_router(inventory.inventory_routes(views, elsewhere))
     api.include_router(orders.order_routes(views, elsewhere))
-    shown = dead_letters.ShownLetters(views.dead_letters, views.letters, elsewhere, views.clock)
+    shown = dead_letters.ShownLetters(views.dead_letters, views.letters, elsewhere, views.freshness, views.clock)
     api.include_router(dead_letters.letter_routes(shown))
     api.include_router(letter_wishes.wish_routes(shown))
     api.include_router(bridge.bridge_routes(views))

@@ -17,6 +17,7 @@ from app.domain.events import MAX_ID
 from app.engine.records import Record
 from app.web.answers import Answer, json_answer, says
 from app.web.elsewhere import Elsewhere
+from app.web.freshness import Freshness, fields
 from app.web.letter_filter import LetterFilter, Order, Selection
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import ProblemError
@@ -94,10 +95,16 @@ class ShownLetters:
     """The letters as they are shown."""
 
     def __init__(
-        self, table: ReadTable[Letter], letters: Letters, elsewhere: Elsewhere, clock: Callable[[], float] = time.time
+        self,
+        table: ReadTable[Letter],
+        letters: Letters,
+        elsewhere: Elsewhere,
+        freshness: Callable[[str], Freshness],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.letters = letters
         self.clock = clock
+        self._freshness = freshness
         self._table = table
         self._elsewhere = elsewhere
 
@@ -126,6 +133,7 @@ class ShownLetters:
             partial=here != partitions,
             missing_partitions=sorted(partitions - here),
             as_of=iso(self.clock()),
+            **fields(self._freshness(self._table.name)),
         )
 
     def letter(self, identity: str) -> Letter:

@@ -77,7 +77,7 @@ async def test_a_letter_is_listed_and_shown_with_everything(shop: Market, web: h
     assert (letter["state"], letter["reason"], letter["topic"]) == ("open", "wrong-type", "payments")
     assert (letter["subject"], letter["key"], letter["bytes"]) == ("payment.succeeded", "order-1", len(payload))
     assert (page["states"], page["reasons"]) == ({"open": 1, "replayed": 0, "discarded": 0}, {"wrong-type": 1})
-    assert (page["nextCursor"], page["partial"]) == (None, False)
+    assert (page["nextCursor"], page["partial"], page["lag"]) == (None, False, 0)
     whole = (await web.get(f"{LETTERS}/{letter['id']}")).json()
     assert base64.b64decode(whole["payloadBase64"]) == payload
     assert whole["payload"] == json.loads(payload)
