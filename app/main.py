@@ -51,6 +51,7 @@ from app.web.views import Views
 from bridge import backlog
 from bridge.dead_letters import dead_letter
 from bridge.routes_file import load_routes
+from tables.analytics import ANALYTICS
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -88,6 +89,7 @@ class Marketplace:
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
             dead_letters=self.engine.tables[DEAD_LETTERS.name],
+            analytics=self.engine.tables[ANALYTICS.name],
             letters=Letters(log, routes, settings.partitions, clock),
             metrics=self.metrics,
             ready=self.ready,

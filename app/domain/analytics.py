@@ -8,10 +8,9 @@ counts in which minute and how long a bucket is kept; how counts are shown is in
     orders              ORDERS            orders that came so far, each in the minute in which it did
     cancelled           REASONS           why orders were given up before they were confirmed
     revenue             currency          cents of the orders confirmed; `returned revenue`: of those cancelled later
-    units               product           units confirmed; `returned units`: come back
+    units               currency product  units confirmed; `returned units`: come back
     sales               currency product  cents of the lines of the orders confirmed; `returned sales`
-    artisan units       artisan           as for products, with `returned artisan units`
-    artisan sales       currency artisan  as for products, with `returned artisan sales`
+    artisan units       currency artisan  as for products: `artisan sales`, `returned artisan units` and `sales`
     steps               step place        how long it took (STEPS), in a histogram whose places grow by a tenth
 """
 
@@ -73,7 +72,9 @@ MOST_NAMES = 1_000
 
 OTHER, UNKNOWN = "(other)", "(unknown)"
 
-BY_CURRENCY = frozenset(f"{back}{sales}" for back in ("", "returned ") for sales in ("sales", "artisan sales"))
+BY_CURRENCY = frozenset(
+    f"{back}{whose}{what}" for back in ("", "returned ") for whose in ("", "artisan ") for what in ("units", "sales")
+)
 
 MOST_CENTS = 10**12
 """Of one amount: what is beyond counts as that, so that no sum outgrows 64 bits."""
@@ -179,8 +180,8 @@ def _sold(saga: OrderSaga, back: str) -> Iterator[tuple[str, str, int]]:
     currency = saga.currency.replace(" ", "_")
     yield f"{back}revenue", currency, cents(saga.total)
     for product, held in saga.products.items():
-        yield f"{back}units", product, held.quantity
-        yield f"{back}artisan units", held.artisan_id or UNKNOWN, held.quantity
+        yield f"{back}units", f"{currency} {product}", held.quantity
+        yield f"{back}artisan units", f"{currency} {held.artisan_id or UNKNOWN}", held.quantity
     for line in saga.lines:
         price, held = cents(line.unit_price * line.quantity), saga.products[line.product_id]
         yield f"{back}sales", f"{currency} {line.product_id}", price

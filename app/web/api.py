@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
+import msgspec
 from fastapi import FastAPI
 
 from app.asyncapi.document import document as events_document
 from app.engine.errors import PartitionElsewhere
-from app.web import bridge, cart, dead_letters, health, inventory, letter_wishes, orders, problems
+from app.web import analytics, bridge, cart, dead_letters, health, inventory, letter_wishes, orders, problems
 from app.web.answers import schemas
 from app.web.asyncapi import asyncapi_routes
 from app.web.docs import docs_routes
@@ -17,12 +18,13 @@ from app.web.measured import MeasuredRequests
 from app.web.security import SecurityHeaders
 from app.web.views import Views
 
-ANSWERS = (
+ANSWERS: tuple[type[msgspec.Struct], ...] = (
     *inventory.ANSWERS,
     *cart.ANSWERS,
     *orders.ANSWERS,
     *dead_letters.ANSWERS,
     *letter_wishes.ANSWERS,
+    *analytics.ANSWERS,
     *bridge.ANSWERS,
     *health.ANSWERS,
     problems.Problem,
@@ -58,7 +60,7 @@ def _without_null(parameters: Iterable[dict[str, Any]]) -> None:
 
 def create_api(views: Views) -> FastAPI:
     """The ASGI application. It holds no state of its own but connections to other workers, and starts nothing."""
-    elsewhere = Elsewhere((views.order_sagas, views.inventory, views.dead_letters))
+    elsewhere = Elsewhere((views.order_sagas, views.inventory, views.dead_letters, views.analytics))
 
     @asynccontextmanager
     async def lifespan(_api: FastAPI) -> AsyncIterator[None]:
@@ -84,6 +86,7 @@ def create_api(views: Views) -> FastAPI:
     shown = dead_letters.ShownLetters(views.dead_letters, views.letters, elsewhere, views.freshness, views.clock)
     api.include_router(dead_letters.letter_routes(shown))
     api.include_router(letter_wishes.wish_routes(shown))
+    api.include_router(analytics.analytics_routes(views, elsewhere))
     api.include_router(bridge.bridge_routes(views))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))

@@ -14,7 +14,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from app.web.answers import Answer, problem_response
+from app.web.answers import problem_response
 from app.web.pages import PageAnswer
 from app.web.problems import NotReadyError
 
@@ -47,7 +47,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-async def flat(request: Request, path: str, form: Form, kind: type[Answer], fetch: Fetch) -> StreamingResponse:
+async def flat(request: Request, path: str, form: Form, kind: type[msgspec.Struct], fetch: Fetch) -> StreamingResponse:
     """Every row of the list at `path`, by the request's own filters. A connection that breaks off is not the whole.
 
     Raises:

@@ -26,6 +26,9 @@ class Kind(NamedTuple):
 KINDS = {
     "invalid-request": Kind(422, "A parameter is wrong", "`errors` names each parameter and its cause."),
     "invalid-cursor": Kind(400, "The cursor is not valid", "Take nextCursor of the page before, or start without one."),
+    "invalid-time": Kind(
+        400, "The time is not valid", "from and to are ISO 8601 or milliseconds since the epoch; `detail` says which."
+    ),
     "unknown-product": Kind(404, "Unknown product", "No stock was ever imported or announced for this product id."),
     "unknown-order": Kind(404, "Unknown order", "No event of this order has arrived."),
     "unknown-letter": Kind(404, "Unknown dead letter", "No dead letter has this id: take it from the list."),

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from app.dead_letters import Letters
+from app.domain.analytics import Bucket
 from app.domain.dead_letters import Letter
 from app.domain.rows import OrderSaga, Stock
 from app.engine.owners import Owners
@@ -54,6 +55,7 @@ class Views:
     order_sagas: ReadTable[OrderSaga]
     inventory: ReadTable[Stock]
     dead_letters: ReadTable[Letter]
+    analytics: ReadTable[Bucket]
     letters: Letters
     metrics: Metrics
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]

@@ -71,7 +71,7 @@ def what_is_counted_is_what_the_orders_are(market: Market) -> None:
         for way in ("", "returned ") if lost and sold else ("",) if sold else ():
             put(wanted, f"{way}revenue", saga.currency, round(saga.total * 100))
             for line in saga.lines:
-                put(wanted, f"{way}units", line.product_id, line.quantity)
+                put(wanted, f"{way}units", f"{saga.currency} {line.product_id}", line.quantity)
     days = summed(market, "day")
     assert {name: days.get("orders", {}).get(name, 0) for name in ORDERS if name not in ("reserved", "paid")} == {
         name: wanted.get("orders", {}).get(name, 0) for name in ORDERS if name not in ("reserved", "paid")

@@ -71,12 +71,12 @@ class Recounted:
         data = self._created[order]
         self._count(at, f"{back}revenue", data["currency"], round(data["totalAmount"] * 100))
         for item in data["items"]:
-            product, artisan = item["productId"], item["artisanId"]
+            product, artisan = (f"{data['currency']} {item[of]}" for of in ("productId", "artisanId"))
             self._count(at, f"{back}units", product, item["quantity"])
             self._count(at, f"{back}artisan units", artisan, item["quantity"])
             price = round(item["unitPrice"] * item["quantity"] * 100)
-            self._count(at, f"{back}sales", f"{data['currency']} {product}", price)
-            self._count(at, f"{back}artisan sales", f"{data['currency']} {artisan}", price)
+            self._count(at, f"{back}sales", product, price)
+            self._count(at, f"{back}artisan sales", artisan, price)
 
     def _paid(self, market: Market) -> None:
         paid: set[str] = set()

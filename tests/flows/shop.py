@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from app.dead_letters import Letters
+from app.domain.analytics import Bucket
 from app.domain.dead_letters import Letter
 from app.domain.messages import Line
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
@@ -22,6 +23,7 @@ from app.web.freshness import Freshness
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge.routes import ROUTES
+from tables.analytics import ANALYTICS
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY
 from tables.order_sagas import ORDER_SAGAS
@@ -86,6 +88,7 @@ class Shop:
     order_sagas: MemoryTable[OrderSaga] = field(default_factory=lambda: MemoryTable(ORDER_SAGAS))
     inventory: MemoryTable[Stock] = field(default_factory=lambda: MemoryTable(INVENTORY))
     dead_letters: MemoryTable[Letter] = field(default_factory=lambda: MemoryTable(DEAD_LETTERS))
+    analytics: MemoryTable[Bucket] = field(default_factory=lambda: MemoryTable(ANALYTICS))
     metrics: Metrics = field(default_factory=lambda: Metrics(lambda: NOON))
     not_ready: dict[str, str] = field(default_factory=dict)
     crossing: dict[str, Any] = field(default_factory=lambda: {"problem": None, "lag_in": 0, "lag_out": 0})
@@ -98,7 +101,7 @@ class Shop:
     log: EmbeddedLog = field(default_factory=lambda: EmbeddedLog(Path("nowhere")))
 
     def __post_init__(self) -> None:
-        tables = (self.order_sagas, self.inventory, self.dead_letters)
+        tables = (self.order_sagas, self.inventory, self.dead_letters, self.analytics)
         self.metrics.watch_tables({table.name: table for table in tables})
 
     def put(self, *rows: OrderSaga | Stock | Letter) -> None:
@@ -121,6 +124,7 @@ class Shop:
             order_sagas=self.order_sagas,
             inventory=self.inventory,
             dead_letters=self.dead_letters,
+            analytics=self.analytics,
             letters=Letters(self.log, ROUTES, PARTITIONS, lambda: NOON),
             metrics=self.metrics,
             ready=lambda: (not self.not_ready, self.not_ready),

@@ -1,12 +1,18 @@
 """What is counted of orders is what the log says, minute by minute; each bucket is kept as long as it is to be."""
 
+import csv
+import io
 import random
 from collections import Counter, defaultdict
+from dataclasses import replace
 
+import httpx
 import pytest
 
 from app.domain.analytics import Counts, start_of
 from app.domain.rows import SagaState
+from app.web.api import create_api
+from app.web.freshness import Freshness
 from tests.flows.conftest import Opens
 from tests.flows.invariants import summed
 from tests.flows.market import NOW, Market
@@ -85,6 +91,30 @@ async def test_what_is_heard_late_counts_where_it_belongs(market: Market) -> Non
     assert summed(market, "day")["orders"]["opened"] == 1
 
 
+async def test_the_dashboard_shows_what_was_counted(market: Market) -> None:
+    await market.stock_is(aceite=10)
+    for number in range(3):
+        await market.order(f"order-{number}", ("aceite", 2))
+    await market.later(61)
+    await market.paid("order-0")
+    await market.customer_cancels("order-1")
+    views = replace(market.application.views, freshness=lambda _table: Freshness(0, stale=False))
+    transport = httpx.ASGITransport(create_api(views))
+    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
+        shown = (await client.get("/api/analytics/dashboard", params={"bucket": "minute"})).json()
+        table = await client.get("/api/analytics/products.csv", params={"bucket": "total"})
+    assert [(row["stage"], row["orders"]) for row in shown["funnel"]] == [
+        ("opened", 3), ("reserved", 3), ("asked", 3), ("paid", 1), ("confirmed", 1),
+    ]  # fmt: skip
+    assert [row["opened"] for row in shown["overTime"] if row["opened"] or row["confirmed"]] == [3, 0]
+    assert shown["revenue"][0]["net"] == 25.0
+    assert [(row["reason"], row["orders"]) for row in shown["cancellations"]] == [("customer", 1)]
+    assert shown["topArtisans"][0]["artisanId"] == "artisan-1"
+    assert shown["topProducts"][0]["sellThrough"] == 2 / 10  # two are sold, and eight on hand
+    [row] = csv.DictReader(io.StringIO(table.text))
+    assert (row["productId"], row["units"], row["salesCents"], row["sellThrough"]) == ("aceite", "2", "2500", "0.2")
+
+
 @pytest.mark.core
 async def test_minutes_go_after_two_days_and_hours_after_ninety(market: Market) -> None:
     await market.stock_is(aceite=50)
@@ -97,7 +127,7 @@ async def test_minutes_go_after_two_days_and_hours_after_ninety(market: Market) 
     await market.later(90 * DAY)
     [day] = market.rows()["analytics"].values()
     assert day.counts["revenue"] == {"EUR": 2500}
-    assert day.counts["units"] == {"aceite": 2}
+    assert day.counts["units"] == {"EUR aceite": 2}
 
 
 async def test_what_comes_too_late_for_its_minute_still_counts_in_its_hour(market: Market) -> None:

@@ -13,6 +13,7 @@ import uvicorn
 from fastapi import Request
 from starlette.responses import Response
 
+from app.domain import analytics
 from app.domain.dead_letters import Letter, letter_id
 from app.domain.rows import OrderSaga, SagaState
 from app.engine.owners import Owners
@@ -85,7 +86,8 @@ class Workers:
         """Everybody knows the truth as it is now."""
         self.owners = [Told(number, self.truth, self.urls) for number in range(3)]
         for shop, owners in zip(self.shops, self.owners, strict=True):
-            shop.order_sagas.owners = shop.inventory.owners = shop.dead_letters.owners = owners
+            for table in (shop.order_sagas, shop.inventory, shop.dead_letters, shop.analytics):
+                table.owners = owners
 
     async def ends(self, worker: int) -> None:
         server, task = self._servers[worker]
@@ -378,3 +380,28 @@ async def test_another_worker_may_wait_as_long_as_the_client_says(workers: Worke
     etag = answer.headers["etag"]
     again = await workers.client.get(f"{workers.urls[1]}/api/orders/{key}", headers={"if-none-match": etag})
     assert (again.status_code, again.headers["etag"]) == (304, etag)
+
+
+# ---- what is counted ---------------------------------------------------------------------------------------
+
+
+async def test_every_worker_adds_up_what_all_of_them_count(workers: Workers) -> None:
+    for partition in range(PARTITIONS):
+        counts = {"orders": {"opened": 10**partition}, "units": {"EUR queso": 1}}
+        key = analytics.key_of("hour", NOON, partition)
+        workers.shops[workers.truth[partition]].analytics.rows[key] = analytics.Bucket(counts=counts, offset=0, at=NOON)
+        product = cheese(product_id=key_in(partition, "queso"))
+        workers.shops[workers.truth[partition]].put(product)
+    for worker in range(3):
+        answer = (await workers.get(worker, "/api/analytics/orders", to="2026-11-24T13:00:00Z", bucket="total")).json()
+        assert [row["opened"] for row in answer["items"]] == [1111]
+        assert (answer["partial"], answer["missingPartitions"]) == (False, [])
+        shown = (await workers.get(worker, "/api/analytics/dashboard", to="2026-11-24T13:00:00Z")).json()
+        assert (shown["orders"]["opened"], shown["topProducts"][0]["units"]) == (1111, 4)
+        assert len((await workers.get(worker, "/api/analytics/stock")).json()["items"]) == PARTITIONS
+    await workers.ends(2)
+    answer = (await workers.get(0, "/api/analytics/orders", to="2026-11-24T13:00:00Z", bucket="total")).json()
+    assert [row["opened"] for row in answer["items"]] == [1011]
+    assert (answer["partial"], answer["missingPartitions"]) == (True, [2])
+    file = await workers.get(0, "/api/analytics/orders.csv", to="2026-11-24T13:00:00Z")
+    assert file.status_code == 503, "a file can't say that it is not the whole"

@@ -12,6 +12,7 @@ from app.domain.rows import Held, Hold, SagaState, Step
 from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.stock_file import Product
+from app.web.analytics import PAGES
 from app.web.api import create_api
 from app.web.pages import page
 from app.web.stock_lines import StockLine
@@ -408,6 +409,10 @@ async def test_ready_or_when_to_come_back_and_why(shop: Shop, web: httpx.AsyncCl
 # ---- documents -----------------------------------------------------------------------------------------
 
 PATHS = {
+    "/api/analytics/buckets",
+    "/api/analytics/dashboard",
+    "/api/analytics/stock",
+    *(f"/api/analytics/{series}{form}" for series in PAGES for form in ("", ".{form}")),
     "/api/bridge",
     "/api/dead-letters",
     "/api/dead-letters/discard",

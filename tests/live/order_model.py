@@ -186,8 +186,8 @@ def counted(order: Order, end: str, said: Counter[str]) -> Counter[str]:
     if end in reasons:
         total[f"cancelled {reasons[end]}"] = 1
     for product, quantity in order.products.items():
-        total[f"units {product}"] = sold * quantity
-        total[f"returned units {product}"] = (lost and sold) * quantity
+        total[f"units EUR {product}"] = sold * quantity
+        total[f"returned units EUR {product}"] = (lost and sold) * quantity
     return +total
 
 
