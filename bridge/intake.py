@@ -108,7 +108,7 @@ class Intake:
             return place, False
         ours = self._origin.is_ours(message.subject, came, message.data)
         self._counters.ours += ours
-        kept = tuple((name, value.encode()) for name, value in came.items() if not _is_reserved(name.lower()))
+        kept = tuple((name, value.encode()) for name, value in came.items() if not _is_reserved(name))
         return (*kept, *place, *((OURS,) if ours else ())), ours
 
     def _dead(self, message: Arrived, route: Route, error: Exception) -> list[Send]:
@@ -128,11 +128,13 @@ class Intake:
         return f"{self._source}-{message.seq}-{message.time}"
 
 
+@lru_cache(maxsize=1024)
+def _is_reserved(name: str) -> bool:
+    """Whether a header (in any case) is one that we give a mirrored record ourselves."""
+    name = name.lower()
+    return name.startswith("a4co-") or name in (traces.TRACEPARENT, traces.TRACESTATE)
+
+
 @lru_cache(maxsize=4096)
 def _named(subject: str) -> tuple[str, bytes]:
     return ("a4co-subject", subject.encode())
-
-
-def _is_reserved(name: str) -> bool:
-    """Whether a header (in lower case) is one that we give a mirrored record ourselves."""
-    return name.startswith("a4co-") or name in (traces.TRACEPARENT, traces.TRACESTATE)

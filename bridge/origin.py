@@ -5,6 +5,7 @@ It says that we published this payload with this id on this subject: nobody can 
 
 import hmac
 import secrets
+from hashlib import blake2b
 
 from bridge.bridge_log import BridgeLog
 
@@ -14,7 +15,7 @@ NOTE = "origin-secret"
 
 
 class Origin:
-    """Marks and recognises by a secret that stays in the log."""
+    """Marks and recognises by a secret that stays in the log. Keyed BLAKE2b is a MAC, in half the time of an HMAC's."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
@@ -35,11 +36,13 @@ class Origin:
         An event's id follows from its cause. Whoever publishes something else under the id that we are going to use
         makes JetStream take ours for its repetition, and drop it.
         """
-        return f"{message_id}:{hmac.digest(self._secret, message_id.encode(), 'sha256').hex()[:16]}"
+        seal = blake2b(message_id.encode(), digest_size=8, key=self._secret, person=b"a4co-seal").hexdigest()
+        return f"{message_id}:{seal}"
 
     def mark(self, message_id: str, subject: str, payload: bytes) -> str:
         """The value of the header A4co-Origin: 32 hexadecimal digits."""
-        return hmac.digest(self._secret, f"{message_id}\n{subject}\n".encode() + payload, "sha256").hex()[:32]
+        said = f"{message_id}\n{subject}\n".encode() + payload
+        return blake2b(said, digest_size=16, key=self._secret, person=b"a4co-mark").hexdigest()
 
     def is_ours(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
         """Whether the mark is there and right."""

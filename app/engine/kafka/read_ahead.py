@@ -17,7 +17,7 @@ from app.engine.records import Record
 
 AHEAD = 5_000
 """Records of a partition that are kept at most, read and not yet done with."""
-AHEAD_BYTES = 20 * 1024 * 1024
+AHEAD_BYTES = 16 * 1024 * 1024
 """Bytes of all partitions together that are kept at most; each has its share, and one record whatever its size."""
 RECORD_BYTES = 1_000
 """Bytes that a record takes beside its value, about."""
