@@ -10,6 +10,7 @@ from tests.live.nats_server import executable
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
 
+@pytest.mark.timeout(300)
 async def test_bridge_and_nats_server_killed_at_work_lose_nothing_and_repeat_nothing(tmp_path: Path) -> None:
     executable()
     verdict = await Storm(tmp_path, kills=4, nats_kills=2, rate=1_000, seed=5, tell=print).run()
