@@ -8,7 +8,7 @@ from app.domain.order_saga import Policy, advance
 from app.domain.outcome import Transition
 from app.domain.rows import OrderSaga
 from app.engine.lanes import Reducer
-from app.engine.records import Headers, Send
+from app.engine.records import Headers, Record, Send
 from tables.order_sagas import ORDER_SAGAS
 
 
@@ -36,6 +36,8 @@ def _timer(order_id: str, deadline: float, now: float) -> Send:
     return topics.sends_of(due)[0]
 
 
-def _trace(headers: Headers, saga: OrderSaga | None) -> Headers:
+def _trace(cause: Record, saga: OrderSaga | None) -> Headers:
     """A timer's outputs and a mail's have no cause outside: they are the order's."""
-    return traces.of_order(headers, saga.order_id, saga.trace) if saga is not None else traces.carried(headers)
+    if saga is None:
+        return traces.carried(cause.headers)
+    return traces.of_order(cause.headers, saga.order_id, saga.trace)

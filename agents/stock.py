@@ -24,5 +24,5 @@ def apply_stock_commands(policy: Policy) -> Reducer[Stock]:
         table=INVENTORY,
         rule=rule,
         encode=topics.sends_of,
-        carries=lambda headers, _stock: traces.carried(headers),
+        carries=lambda command, _stock: traces.carried(command.headers),
     )

@@ -143,6 +143,11 @@ class Settings(NatsSettings):
     )
     role_cancel: AnyRole = Field("act", description="who cancels orders, as ROLE_CONFIRM")
 
+    # ---- traces ----
+    otel_exporter_otlp_endpoint: WebUrl | None = Field(
+        None, description="where spans are reported by OTLP over HTTP; unset: none are made"
+    )
+
     # ---- mail ----
     smtp_url_file: SecretFile = Field(None, description="a file that holds SMTP_URL, instead of it")
     smtp_url: SmtpUrl = Field(

@@ -1,7 +1,7 @@
 """The W3C trace context of a message: which one that came is valid, and which one begins where none came.
 
-It decides whose trace a message belongs to. What is passed on keeps its traceparent as it is: no span of ours is
-reported to anybody, and a parent that nobody reports would tear the tree. In a record it stands before other headers.
+It decides whose trace a message belongs to. What is passed on keeps its traceparent as it is, unless spans of ours are
+reported (`followed`): a parent that nobody reports would tear the tree. In a record it stands before other headers.
 """
 
 import re
@@ -58,6 +58,30 @@ def carried(headers: Headers) -> Headers:
     if not headers or headers[0][0] != TRACEPARENT:
         return ()
     return headers[:2] if len(headers) > 1 and headers[1][0] == TRACESTATE else headers[:1]
+
+
+def followed(headers: Headers, span: str) -> Headers:
+    """The same trace for what follows from a span of ours: 16 hexadecimal digits."""
+    [(name, parent), *state] = headers
+    return ((name, parent[:36] + span.encode() + parent[52:]), *state)
+
+
+def is_sampled(headers: Headers) -> bool:
+    """Whether whoever began the trace wants its spans."""
+    own = carried(headers)
+    return bool(own) and int(own[0][1][53:55], 16) & 1 == 1
+
+
+def span_id(headers: Headers) -> str:
+    """The span that the headers name as their parent."""
+    own = carried(headers)
+    return own[0][1][36:52].decode(errors="replace") if own else ""
+
+
+def began_here(headers: Headers) -> bool:
+    """Whether nobody had begun the trace before us, and nothing of ours is its parent yet."""
+    own = carried(headers)
+    return bool(own) and _began_here(own[0][1])
 
 
 def _began_here(parent: bytes) -> bool:

@@ -77,7 +77,7 @@ class Reducer(Generic[Row]):
     """An agent that owns a table: `rule(row, message)` is pure and decides; the lane does the rest.
 
     `encode` turns one output of the rule into messages for topics; they have the headers that it is given, which are
-    `carries(headers, row)`: what the outputs of a record carry on of its headers, or of the row as it is now.
+    `carries(record, row)`: what the outputs of a record carry on of its headers, or of the row as it is now.
     `timer(key, deadline, now)` is the message that says a row is due; None: the table has no deadlines.
     `tally(partition)` makes what counts the changes of one batch; None: nothing is counted.
     `collects`: seconds that records are collected for one commit, where nobody waits for the rows; 0: as the log does.
@@ -89,7 +89,7 @@ class Reducer(Generic[Row]):
     rule: Callable[[Row | None, Any], Any]
     encode: Callable[[Any, Headers], Sequence[Send]]
     timer: Callable[[str, float, float], Send] | None = None
-    carries: Callable[[Headers, Row | None], Headers] = lambda _headers, _row: ()
+    carries: Callable[[Record, Row | None], Headers] = lambda _record, _row: ()
     tally: Callable[[int], Tally] | None = None
     collects: float = 0.0
 
@@ -404,7 +404,7 @@ class _Unit(Generic[Row]):
         return transition.outcome
 
     def _sends(self, transition: Transition, record: Record) -> list[Send]:
-        carried = self._carries(record.headers, transition.row)
+        carried = self._carries(record, transition.row)
         return [send for output in transition.outputs for send in self._encode(output, carried)]
 
     def _fold_all(self, messages: tuple[Any, ...], record: Record) -> str:
