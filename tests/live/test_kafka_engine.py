@@ -365,7 +365,7 @@ async def test_no_broker_is_one_clear_line(prefix: str, tmp_path: Path) -> None:
     process = CountingProcess("127.0.0.1:1", prefix, tmp_path, "one").start()
     assert await asyncio.to_thread(process.wait) == 1
     [failed] = process.said("failed")
-    assert failed["cause"].startswith("LogFailed: no Kafka at 127.0.0.1:1")
+    assert failed["cause"].startswith("LogAway: no Kafka at 127.0.0.1:1")
     assert process.output().splitlines()[:-1] == []
 
 
