@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
-from aiohttp import web
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from app.domain import traces
 from tests.live.market_site import MarketSite, market_site, order_created, payment_succeeded
 from tests.live.marketplace import MailServer
 from tests.live.nats_server import NatsServer
+from tests.live.otlp_collector import Collector, listening
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.live
@@ -35,42 +34,10 @@ NAMES = {
 """What is done about an order that is paid, and how often."""
 
 
-class Collector:
-    """Takes spans by OTLP over HTTP, as Jaeger does."""
-
-    def __init__(self) -> None:
-        self.spans: list[Span] = []
-        self.url = ""
-
-    async def take(self, request: web.Request) -> web.Response:
-        sent = ExportTraceServiceRequest.FromString(await request.read())
-        for resource in sent.resource_spans:
-            names = {each.key: each.value.string_value for each in resource.resource.attributes}
-            assert names["service.name"] == "a4co-streams"
-            for scope in resource.scope_spans:
-                self.spans += scope.spans
-        return web.Response()
-
-    def of(self, trace: str) -> dict[str, Span]:
-        """The trace's spans by their ids."""
-        return {span.span_id.hex(): span for span in self.spans if span.trace_id.hex() == trace}
-
-    def names(self, trace: str) -> Counter[str]:
-        return Counter(span.name for span in self.of(trace).values())
-
-
 @pytest_asyncio.fixture
 async def collector() -> AsyncIterator[Collector]:
-    collector = Collector()
-    server = web.Application()
-    server.router.add_post("/v1/traces", collector.take)
-    runner = web.AppRunner(server)
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    collector.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield collector
-    await runner.cleanup()
+    async with listening() as collector:
+        yield collector
 
 
 @pytest_asyncio.fixture
