@@ -1,6 +1,7 @@
 """The connection to one Kafka cluster: client settings, topics, and threads for calls that block."""
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -74,6 +75,7 @@ class Cluster:
         self.options = options
         self.threads = ThreadPoolExecutor(32, thread_name_prefix="kafka")
         self._admin: AdminClient | None = None
+        self._making = threading.Lock()  # two threads would each make one, and one of the two would lose its answers
         self._causes: dict[int, str] = {}
 
     def outer(self, name: str) -> str:
@@ -209,11 +211,12 @@ class Cluster:
     @property
     def admin(self) -> AdminClient:
         """The admin client."""
-        if self._admin is None:
-            self._admin = AdminClient(
-                self.common | {"error_cb": lambda error: self._causes.update({error.code(): error.str()})}
-            )
-        return self._admin
+        with self._making:
+            if self._admin is None:
+                self._admin = AdminClient(
+                    self.common | {"error_cb": lambda error: self._causes.update({error.code(): error.str()})}
+                )
+            return self._admin
 
     def reach(self, within: float = REQUEST) -> None:
         """Ask for anything.
