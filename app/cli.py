@@ -263,6 +263,50 @@ def verify(name: str | None) -> None:
     sys.exit(not good)
 
 
+@main.group()
+def export() -> None:
+    """Write the tables as files for analysts."""
+
+
+@export.command(name="parquet", short_help="Write every table as Parquet files, one a day.")
+@click.option("--to", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR")
+@click.option("--from-log", is_flag=True, help="From the changelogs: every worker's partitions, also without a worker.")
+def parquet(to: Path, *, from_log: bool) -> None:
+    """Write orders, order_lines, stock, dead_letters and analytics_* to DIR, as they are at one moment.
+
+    The worker may run or not. A file a day (UTC) takes the place of the former one of that day at once.
+    """
+    settings = _settings()
+    from app import analysis
+    from app.engine.errors import EngineError
+
+    try:
+        analysis.export(settings, to, from_log=from_log)
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@main.command(short_help="Ask the tables by SQL (DuckDB), read only.")
+@click.argument("query")
+@click.option("--format", "form", type=click.Choice(["table", "csv", "json"]), default="table", show_default=True)
+@click.option("--memory", default="1GB", show_default=True, help="What DuckDB may take; beyond, it spills to TMPDIR.")
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=60.0, show_default=True, help="Seconds.")
+@click.option("--from-log", is_flag=True, help="From the changelogs: every worker's partitions, also without a worker.")
+def sql(query: str, *, form: str, memory: str, timeout: float, from_log: bool) -> None:
+    """Ask the tables as they are now: orders, order_lines, stock, dead_letters, analytics_minute, _hour and _day.
+
+    The worker may run or not, and is not disturbed: QUERY sees a snapshot. Times are UTC, money is cents.
+    """
+    settings = _settings()
+    from app import analysis
+    from app.engine.errors import EngineError
+
+    try:
+        analysis.sql(settings, query, form=form, memory=memory, timeout=timeout, from_log=from_log)
+    except EngineError as error:
+        raise click.ClickException(str(error)) from None
+
+
 main.add_command(dlq)
 
 

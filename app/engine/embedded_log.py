@@ -91,7 +91,9 @@ class EmbeddedLog:
         """
         try:
             self._file.look()
+            self._db.execute("BEGIN")  # all of it is as of one moment
             self._load()
+            self._db.execute("ROLLBACK")
             for topic in changelogs:
                 self._places(topic)
         except (sqlite3.Error, TypeError) as error:  # no file, or one without tables or an identity
