@@ -141,11 +141,11 @@ class _Parts:
             subject,
             [*inbound, *outbound],
             server="nats",
-            description=f"Mirrored into the topic `{route.topic}`, by {route.key}." if inbound else "Published only.",
+            description=f"In the topic `{route.topic}`, by {route.key}." if inbound else "Published only.",
             extensions={"x-topic": route.topic, "x-key": route.key}
             | ({"x-dlq": {"address": subject + DLQ, "payload": _schema("ToldOfDeadLetter")}} if inbound else {}),
         )
-        self._operation("receive", subject, inbound, "Anybody publishes it, and it is mirrored.")
+        self._operation("receive", subject, inbound, "We read it.")
         self._operation("send", subject, outbound, "We publish it, in the dialect of the question.")
 
     def _heard(self, subject: str, dialect: str) -> str:

@@ -59,11 +59,19 @@ def _page(document: Node) -> Iterator[str]:
 def _line(name: str, channel: Node, document: Node) -> str:
     actions = [action for action in ("receive", "send") if f"{action}.{name}" in document["operations"]]
     does = " ".join(prose(document["operations"][f"{action}.{name}"]["summary"]) for action in actions)
-    links = "<br>".join(f'<a href="#{escape(each)}"><code>{escape(each)}</code></a>' for each in channel["messages"])
+    links = "<br>".join(f'<a href="#{escape(each)}">{escape(_short(each, name))}</a>' for each in channel["messages"])
     letters = channel.get("x-dlq")
     dead = f" What can't be used: <code>{escape(letters['address'])}</code>." if letters else ""
     about = prose(channel["description"])
     return f"<tr><td><code>{escape(channel['address'])}</code></td><td>{about} {does}{dead}</td><td>{links}</td></tr>"
+
+
+def _short(message: str, channel: str) -> str:
+    """On its own subject a message is told by its dialect, and by whether it is ours."""
+    dialect, _, ours = message.removeprefix(f"{channel}.").partition(".")
+    if not message.startswith(f"{channel}.") or len(dialect) > len("any"):
+        return message
+    return f"{'any JSON' if dialect == 'any' else dialect.upper()}{', as we say it' if ours else ''}"
 
 
 def _message(name: str, message: Node, document: Node) -> Iterator[str]:
