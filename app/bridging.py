@@ -6,10 +6,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import structlog
+
 from app import topics
 from app.engine.collecting import collect_seldom
 from app.engine.embedded_log import EmbeddedLog
-from app.engine.errors import EngineError, LogFailed
+from app.engine.errors import EngineError, LogAway, LogFailed
 from app.engine.kafka.log import KafkaLog
 from app.log_wait import LogWait
 from app.metrics.worker import Metrics
@@ -26,6 +28,11 @@ APP_ID = "a4co"
 """The name of everything that this application has on Kafka, and the Faust app's. Another would begin anew."""
 
 Failed = Callable[[Exception], None]
+
+AGAIN = 1.0
+"""Seconds until Kafka is asked again for its topics."""
+
+logger = structlog.get_logger("a4co.main")
 
 
 def make_bridge(
@@ -117,7 +124,13 @@ class BridgeProcess:
 
     async def _begin(self) -> None:
         every = (*topics.ALL, *load_routes(self._settings.routes_file).more_topics())
-        await self._log.prepare({topic.name: topic.compacted for topic in every}, self._settings.partitions)
+        while True:  # Kafka may go again meanwhile
+            try:
+                await self._log.prepare({topic.name: topic.compacted for topic in every}, self._settings.partitions)
+                break
+            except LogAway as error:
+                logger.warning("the topics are not there yet, trying again", cause=str(error))
+                await asyncio.sleep(AGAIN)
         watch_bridge(self.metrics, self._bridge)
         collect_seldom()
         await self._bridge.start()

@@ -290,10 +290,13 @@ class Cluster:
     def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in names]
         asked = self.admin.describe_configs(resources, request_timeout=FOR_EVER) if resources else {}
-        return {
-            resource.name: {name: entry.value for name, entry in answer(future).items()}
-            for resource, future in asked.items()
-        }
+        try:
+            return {
+                resource.name: {name: entry.value for name, entry in answer(future).items()}
+                for resource, future in asked.items()
+            }
+        except KafkaException as error:
+            raise failed("the settings of its topics are not told", error) from error
 
     def _offsets(self, places: Collection[Place], spec: OffsetSpec) -> dict[tuple[str, int], int]:
         asked = self.admin.list_offsets(dict.fromkeys(places, spec), request_timeout=FOR_EVER) if places else {}
