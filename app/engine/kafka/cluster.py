@@ -75,6 +75,7 @@ class Cluster:
         self.options = options
         self.threads = ThreadPoolExecutor(32, thread_name_prefix="kafka")
         self._admin: AdminClient | None = None
+        self._silent: list[AdminClient] = []
         self._making = threading.Lock()  # two threads would each make one, and one of the two would lose its answers
         self._causes: dict[int, str] = {}
 
@@ -217,6 +218,20 @@ class Cluster:
                     self.common | {"error_cb": lambda error: self._causes.update({error.code(): error.str()})}
                 )
             return self._admin
+
+    def renew_admin(self, silent: AdminClient) -> None:
+        """Take another admin client in the place of one that gets no answer while Kafka gives answers to others.
+
+        The silent one stays: an answer that came to one that is gone would end the process. Blocks, up to a second.
+
+        Raises:
+            KafkaException: Kafka answers nobody.
+        """
+        silent.list_topics(timeout=1.0)
+        with self._making:
+            if self._admin is silent:
+                self._silent.append(silent)
+                self._admin = None
 
     def reach(self, within: float = REQUEST) -> None:
         """Ask for anything.

@@ -30,6 +30,10 @@ APART = 0.1
 ANSWERS = 2.0
 """Seconds that the coordinator has for an answer."""
 
+NEVER = 8.0
+"""Seconds after which another client asks, if Kafka answers at all: one whose broker was away may wait for ever (seen
+with librdkafka 2.16, after a broker was stopped for 30 s)."""
+
 SETTLED = 5.0
 """Seconds after which a worker that was given nothing is one too many: the group gives a share within 1 to 3."""
 
@@ -59,6 +63,7 @@ class GroupOwners:
         self._without: float | None = None
         self._looking: asyncio.Task[None] | None = None
         self._answer: tuple[float, asyncio.Future[Any]] | None = None
+        self._admin = cluster.admin
         self._watching: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self.silent = False
@@ -133,10 +138,14 @@ class GroupOwners:
     async def _ask(self) -> tuple[float, dict[int, tuple[str, str]]]:
         """When it was asked, and what the answer was. Of an answer that is late, the next look hears."""
         if self._answer is None:
-            asked = self._cluster.admin.describe_consumer_groups([self._group], request_timeout=FOR_EVER)
+            self._admin = self._cluster.admin
+            asked = self._admin.describe_consumer_groups([self._group], request_timeout=FOR_EVER)
             self._answer = time.clock_gettime(CLOCK), asyncio.wrap_future(asked[self._group])
         at, answer = self._answer
         if not (await asyncio.wait([answer], timeout=ANSWERS))[0]:
+            if time.clock_gettime(CLOCK) - at > NEVER:
+                await self._cluster.call(self._cluster.renew_admin, self._admin)
+                self._answer = None
             raise TimeoutError
         self._answer = None
         has: dict[int, tuple[str, str]] = {}
