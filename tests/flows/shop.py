@@ -133,6 +133,7 @@ class Shop:
             freshness=lambda _table: self.freshness,
             import_stock=self.import_stock,
             clock=lambda: NOON,
+            memory_limit=1 << 40,  # what all the tests before took is not the shop's
         )
 
     def metric(self, name: str, **labels: str) -> float | None:
