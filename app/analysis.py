@@ -78,6 +78,8 @@ def sql(settings: Settings, query: str, *, form: str, memory: str, timeout: floa
                 _print(connection.execute(query), form)
         except duckdb.Error as error:
             raise EngineError(f"not done after {timeout:g} s" if late.is_set() else str(error)) from error
+        except RuntimeError as error:  # how DuckDB tells of a Ctrl-C
+            raise KeyboardInterrupt from error
 
 
 def _extra() -> Any:

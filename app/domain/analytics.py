@@ -17,6 +17,7 @@ counts in which minute and how long a bucket is kept; how counts are shown is in
 import math
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -107,8 +108,14 @@ def put(counts: Counts, measure: str, name: str, number: int) -> None:
 def add(counts: Counts, more: Mapping[str, Mapping[str, int]]) -> None:
     """Count all of `more` too."""
     for measure, names in more.items():
+        ours = counts.get(measure) or {}
         for name, number in names.items():
-            put(counts, measure, name, number)
+            before = ours.get(name)  # nearly always there, and far from MOST
+            if before is None or before > MOST - number:
+                put(counts, measure, name, number)
+                ours = counts[measure]
+            else:
+                ours[name] = before + number
 
 
 def place_of(seconds: float) -> str:
@@ -232,6 +239,7 @@ def key_of(size: str, start: float, partition: int) -> str:
     return f"{first_key(size, start)}{partition}"
 
 
+@lru_cache(maxsize=1024)
 def first_key(size: str, start: float) -> str:
     """What sorts before every key of that bucket, or of a later one."""
     return f"{size} {datetime.fromtimestamp(start, UTC).strftime('%Y-%m-%dT%H:%MZ')} "

@@ -408,7 +408,7 @@ class _Unit(Generic[Row]):
         return [send for output in transition.outputs for send in self._encode(output, carried)]
 
     def _fold_all(self, messages: tuple[Any, ...], record: Record) -> str:
-        """Fold each into the row of its own; a tally is for lanes whose records say one thing."""
+        """Fold each into the row of its own; they are not told to a tally."""
         sends, rows, outcomes = list[Send](), dict[str, Row | None](), set[str]()
         for message in messages:
             key = message.key
