@@ -106,7 +106,7 @@ class Bridge:
         seq, pending = account.seq if account else 0, own.pending if own else 0
         return {
             "connected": self._connected,
-            "problem": self._problem or None,
+            "problem": self._problem or (None if self._listens() else "subscribing"),
             "stream": self._stream,
             "position": seq,
             "stream_last_seq": seq + pending,
@@ -120,6 +120,10 @@ class Bridge:
             "duplicates_skipped": self.counters.duplicates_skipped,
             "not_durable": [source.why for source in self._sources.reads if source.why],
         }
+
+    def _listens(self) -> bool:
+        """Whether what is published now is heard, also where nobody keeps it."""
+        return all(mirror.caught_up for mirror in self._mirrors.values() if isinstance(mirror, CoreMirror))
 
     def ledger(self) -> list[dict[str, Any]]:
         """What was read of each source since the first start, and what became of it, by route; see ledger.py."""
