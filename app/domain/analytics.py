@@ -15,7 +15,7 @@ counts in which minute and how long a bucket is kept; how counts are shown is in
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
@@ -76,6 +76,9 @@ OTHER, UNKNOWN = "(other)", "(unknown)"
 BY_CURRENCY = frozenset(
     f"{back}{whose}{what}" for back in ("", "returned ") for whose in ("", "artisan ") for what in ("units", "sales")
 )
+
+SOLD = ("revenue", "units", "sales", "artisan units", "artisan sales")
+RETURNED = tuple(f"returned {measure}" for measure in SOLD)
 
 MOST_CENTS = 10**12
 """Of one amount: what is beyond counts as that, so that no sum outgrows 64 bits."""
@@ -167,12 +170,12 @@ def measured(before: OrderSaga | None, after: OrderSaga, at: float) -> list[tupl
     if after.paid and was not in LOST and not (before and before.paid):
         found += [("orders", "paid", 1), _step("paid", since)]
     if after.confirmed_at is not None and (before is None or before.confirmed_at is None):
-        found += [("orders", "confirmed", 1), _step("confirmed", since), *_sold(after, "")]
+        found += [("orders", "confirmed", 1), _step("confirmed", since), *_sold(after, SOLD)]
     elif state is S.COMPLETED and was is S.CONFIRMED:
         found.append(_step("mailed", at - (after.confirmed_at or at)))
     if state in LOST and was not in LOST:
         if after.confirmed_at is not None:
-            found += [("orders", "returned", 1), *_sold(after, "returned ")]
+            found += [("orders", "returned", 1), *_sold(after, RETURNED)]
         else:
             found += [("orders", "cancelled", 1), ("cancelled", _reason(after), 1), _step("cancelled", since)]
     return found
@@ -182,17 +185,21 @@ def _step(step: str, seconds: float) -> tuple[str, str, int]:
     return "steps", f"{step} {place_of(seconds)}", 1
 
 
-def _sold(saga: OrderSaga, back: str) -> Iterator[tuple[str, str, int]]:
-    """What was sold, or came back."""
-    currency = saga.currency.replace(" ", "_")
-    yield f"{back}revenue", currency, cents(saga.total)
-    for product, held in saga.products.items():
-        yield f"{back}units", f"{currency} {product}", held.quantity
-        yield f"{back}artisan units", f"{currency} {held.artisan_id or UNKNOWN}", held.quantity
+def _sold(saga: OrderSaga, measures: tuple[str, ...]) -> list[tuple[str, str, int]]:
+    """What was sold, or came back: by line, so that a product on two lines is added up."""
+    revenue, units, sales, artisan_units, artisan_sales = measures
+    currency, products = saga.currency.replace(" ", "_"), saga.products
+    found = [(revenue, currency, cents(saga.total))]
     for line in saga.lines:
-        price, held = cents(line.unit_price * line.quantity), saga.products[line.product_id]
-        yield f"{back}sales", f"{currency} {line.product_id}", price
-        yield f"{back}artisan sales", f"{currency} {held.artisan_id or UNKNOWN}", price
+        product, quantity, price = line.product_id, line.quantity, cents(line.unit_price * line.quantity)
+        name, artisan = f"{currency} {product}", f"{currency} {products[product].artisan_id or UNKNOWN}"
+        found += (
+            (units, name, quantity),
+            (sales, name, price),
+            (artisan_units, artisan, quantity),
+            (artisan_sales, artisan, price),
+        )
+    return found
 
 
 def cents(amount: Money) -> int:
