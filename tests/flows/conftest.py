@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+import httpx
 import pytest
 
+from app.web.api import create_api
 from tests.flows import invariants
 from tests.flows.kafka_log import KafkaMarketLog, accept_any_time
 from tests.flows.market import Market
 from tests.flows.market_log import EmbeddedMarketLog, MarketLog
+from tests.flows.shop import Shop
 from tests.live.kafka_broker import kafka_broker
 
 __all__ = ["kafka_broker"]
@@ -58,3 +61,17 @@ async def open_market(tmp_path: Path, make_log: Callable[[], MarketLog]) -> Asyn
 @pytest.fixture
 async def market(open_market: Opens) -> Market:
     return await open_market()
+
+
+@pytest.fixture
+def shop() -> Shop:
+    """A worker as the web sees it."""
+    return Shop()
+
+
+@pytest.fixture
+async def web(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the shop."""
+    transport = httpx.ASGITransport(create_api(shop.views()), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
+        yield client

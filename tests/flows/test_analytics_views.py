@@ -1,7 +1,6 @@
 """The analytics over HTTP, over plain tables: their columns, their times, and what is refused."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -9,22 +8,9 @@ import pytest
 
 from app.domain.analytics import Bucket, Counts, key_of
 from app.web.analytics import PAGES
-from app.web.api import create_api
 from tests.flows.shop import NOON, Shop, cheese
 
 HOUR = 3600.0
-
-
-@pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-async def web(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_api(shop.views()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
-        yield client
 
 
 def count(shop: Shop, counts: Counts, at: float = NOON, size: str = "hour", partition: int = 0) -> None:

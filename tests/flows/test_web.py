@@ -1,7 +1,6 @@
 """The HTTP face over plain tables in memory: what services, operators and Prometheus are told."""
 
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -13,7 +12,6 @@ from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.analytics import PAGES
-from app.web.api import create_api
 from app.web.pages import page
 from app.web.stock_lines import StockLine
 from tests.flows.shop import NOON, MemoryTable, Shop, cheese, order
@@ -21,18 +19,6 @@ from tests.flows.shop import NOON, MemoryTable, Shop, cheese, order
 JSON = {"content-type": "application/json; charset=utf-8"}
 FRESH = {"lag": 0, "stale": False}
 NOON_ISO = "2026-11-24T12:00:00.000Z"
-
-
-@pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-async def web(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_api(shop.views()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
-        yield client
 
 
 def assert_problem(response: httpx.Response, status: int, kind: str) -> dict[str, Any]:

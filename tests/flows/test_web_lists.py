@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -14,21 +13,8 @@ import pytest
 
 from app.domain.messages import Line
 from app.domain.rows import SagaState, Step
-from app.web.api import create_api
 from app.web.freshness import Freshness
 from tests.flows.shop import NOON, Shop, cheese, order
-
-
-@pytest.fixture
-def shop() -> Shop:
-    return Shop()
-
-
-@pytest.fixture
-async def web(shop: Shop) -> AsyncIterator[httpx.AsyncClient]:
-    transport = httpx.ASGITransport(create_api(shop.views()), raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
-        yield client
 
 
 async def ids(web: httpx.AsyncClient, path: str, **query: Any) -> list[str]:
