@@ -348,7 +348,7 @@ async def test_a_changelog_that_was_cut_or_made_anew_is_what_the_table_becomes(
     process.start()
     await owns(process, PARTITIONS)
     assert (await process.table())["rows"] == {}
-    assert process.output().count("store rebuilt") >= PARTITIONS
+    await wait_until(lambda: process.output(50_000).count("store rebuilt") >= PARTITIONS, within=10)
 
 
 async def test_a_topic_with_other_partitions_is_named(kafka_broker: KafkaBroker, prefix: str, worker: Make) -> None:
