@@ -3,12 +3,8 @@
 import csv
 import io
 import json
-import os
 import shutil
-import signal
-import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -101,30 +97,6 @@ async def test_a_query_that_takes_too_long_is_broken_off(market: Market) -> None
     query = "SELECT count(*) FROM range(1000000) a, range(1000000) b WHERE a.range * b.range % 7 = 3"
     answer = await a4co(market, "sql", query, "--timeout", "0.2")
     assert (answer.exit_code, answer.stderr) == (1, "Error: not done after 0.2 s\n")
-
-
-def test_ctrl_c_ends_a_query_at_once(tmp_path: Path) -> None:
-    query = "SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range * b.range % 7 = 3"
-    # A shell that runs the tests in the background lets them, and all that they start, ignore Ctrl-C.
-    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
-    begins = "from app.cli import main; print('begun', flush=True); main()"
-    command = [sys.executable, "-c", f"{heeds}; {begins}", "sql", query]
-    with subprocess.Popen(
-        command,
-        env={**os.environ, "DATA_DIR": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "begun\n"
-        # Again and again: while Python loads what is in C, a Ctrl-C can be lost.
-        deadline = time.monotonic() + 30
-        while process.poll() is None and time.monotonic() < deadline:
-            time.sleep(2)
-            process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=20)
-    assert (process.returncode, said.split()) == (1, ["Aborted!"])
 
 
 async def test_what_needs_more_memory_than_it_may_have_spills_to_disk(market: Market) -> None:
