@@ -8,7 +8,6 @@ from typing import Any
 
 import structlog
 
-from app import topics
 from app.engine.collecting import collect_seldom
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError, LogAway, LogFailed
@@ -36,14 +35,16 @@ logger = structlog.get_logger("a4co.main")
 
 
 def make_bridge(
-    settings: Settings, log: EmbeddedLog | KafkaLog, metrics: Metrics, on_failure: Failed, *, here: bool = True
+    settings: Settings,
+    routes: Routes,
+    log: EmbeddedLog | KafkaLog,
+    metrics: Metrics,
+    on_failure: Failed,
+    *,
+    here: bool = True,
 ) -> Bridge | LeasedBridge:
-    """The bridge as one process sees it; `here`: whether this process may be the one that runs it.
-
-    Raises:
-        RoutesError: ROUTES_FILE can't be used.
-    """
-    make = functools.partial(_bridge, settings, load_routes(settings.routes_file), metrics)
+    """The bridge as one process sees it; `here`: whether this process may be the one that runs it."""
+    make = functools.partial(_bridge, settings, routes, metrics)
     if isinstance(log, KafkaLog):
         return LeasedBridge(log, APP_ID, make if here else None, on_failure)
     return make(log, on_failure)
@@ -111,7 +112,8 @@ class BridgeProcess:
         self._settings = settings
         self._log = log
         self._on_failure: Failed = lambda _error: None
-        self._bridge = make_bridge(settings, log, self.metrics, self._failed)
+        self._routes = load_routes(settings.routes_file)
+        self._bridge = make_bridge(settings, self._routes, log, self.metrics, self._failed)
         self.metrics.watch("ready", lambda: float(self.ready()[0]))
         self._telling: asyncio.Task[None] | None = None
         self._waiting = LogWait(log, self._begin)
@@ -123,10 +125,10 @@ class BridgeProcess:
         await self._waiting.start(on_failure)
 
     async def _begin(self) -> None:
-        every = (*topics.ALL, *load_routes(self._settings.routes_file).more_topics())
+        every = {topic.name: topic.compacted for topic in self._routes.all_topics()}
         while True:  # Kafka may go again meanwhile
             try:
-                await self._log.prepare({topic.name: topic.compacted for topic in every}, self._settings.partitions)
+                await self._log.prepare(every, self._settings.partitions)
                 break
             except LogAway as error:
                 logger.warning("the topics are not there yet, trying again", cause=str(error))

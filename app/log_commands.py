@@ -71,7 +71,7 @@ async def topics(settings: Settings, *, create: bool) -> bool:
 
 
 def _wanted(settings: Settings) -> dict[str, Wanted]:
-    every = (*declared.ALL, *load_routes(settings.routes_file).more_topics())
+    every = load_routes(settings.routes_file).all_topics()
     single = {NOTES: True, LEASE: False} if settings.kafka else {}
     compacted = {topic.name: topic.compacted for topic in every} | {spec.changelog: True for spec in TABLES}
     copies = settings.topic_replication if settings.kafka else 1

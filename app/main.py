@@ -50,6 +50,7 @@ from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge import backlog
 from bridge.dead_letters import dead_letter
+from bridge.routes import Routes
 from bridge.routes_file import load_routes
 from tables.analytics import ANALYTICS
 from tables.dead_letters import DEAD_LETTERS
@@ -74,11 +75,12 @@ class Marketplace:
         self._on_failure: Callable[[BaseException], None] = lambda _error: None
         self.metrics = Metrics(clock)
         self._spans = _spans(settings)
-        self.bridge = make_bridge(settings, log, self.metrics, self._failed, here=settings.bridge == "inside")
+        routes = load_routes(settings.routes_file)
+        self.bridge = make_bridge(settings, routes, log, self.metrics, self._failed, here=settings.bridge == "inside")
         self._telling: asyncio.Task[None] | None = None
         self._waiting = LogWait(log, self._begin)
         self._lanes: dict[str, Lane] = {}
-        self.engine = Engine(self._application(settings, clock), log, settings.data_dir / "tables", clock)
+        self.engine = Engine(self._application(settings, routes, clock), log, settings.data_dir / "tables", clock)
         self._standby: Standby | None = None
         if settings.standby and isinstance(log, KafkaLog):
             self._standby = Standby(self.engine.tables.values(), log, lambda: self.engine.ready)
@@ -88,7 +90,6 @@ class Marketplace:
         for table in self.engine.tables.values():
             self.metrics.watch("table_rows", table.count, table.name)
             self.metrics.watch("table_partitions", functools.partial(_partitions_here, table), table.name)
-        routes = load_routes(settings.routes_file)
         self.views = Views(
             order_sagas=self.engine.tables[ORDER_SAGAS.name],
             inventory=self.engine.tables[INVENTORY.name],
@@ -106,7 +107,7 @@ class Marketplace:
             service=settings.service_name,
         )
 
-    def _application(self, settings: Settings, clock: Callable[[], float]) -> Application:
+    def _application(self, settings: Settings, routes: Routes, clock: Callable[[], float]) -> Application:
         mailer = Mailer(settings.smtp_url, settings.mail_from, clock) if settings.smtp_url else None
         policy = settings.policy()
         reducers = (
@@ -117,7 +118,7 @@ class Marketplace:
         )
         return Application(
             name=APP_ID,
-            topics=(*topics.ALL, *load_routes(settings.routes_file).more_topics()),
+            topics=routes.all_topics(),
             reducers=[self._spans.around(each) for each in reducers] if self._spans else reducers,
             effects=[send_mails(mailer)] if mailer else [],
             partitions=settings.partitions,

@@ -176,6 +176,10 @@ class Routes:
         known = {topic.name for topic in topics.ALL}
         return [Topic(name) for name in dict.fromkeys(route.topic for route in self) if name not in known]
 
+    def all_topics(self) -> list[Topic]:
+        """The application's topics, and these."""
+        return [*topics.ALL, *self.more_topics()]
+
     def nearest(self, subject: str) -> list[str]:
         """Subjects that are written almost like this one."""
         return difflib.get_close_matches(subject.removesuffix(DLQ), self._routes, n=3)

@@ -11,8 +11,8 @@ from fastapi import Query
 from starlette.requests import Request
 from starlette.responses import Response
 
-from app.domain.events import MAX_ID
 from app.web.problems import ProblemError
+from app.web.query import Word
 
 Row = TypeVar("Row")
 
@@ -42,7 +42,7 @@ class Wait:
 
     def __init__(
         self,
-        wait_for: Annotated[str | None, Query(min_length=1, max_length=MAX_ID)] = None,
+        wait_for: Word = None,
         timeout: Annotated[float, Query(ge=0, le=LONGEST_WAIT)] = 5.0,
     ) -> None:
         self._event = wait_for

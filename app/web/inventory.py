@@ -17,6 +17,7 @@ from app.web.flat import RESPONSES, ROWS, Form, flat
 from app.web.freshness import Wait, fields, tag, unchanged
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
 from app.web.problems import Fault, NotReadyError, ProblemError
+from app.web.query import Word
 from app.web.stock_lines import StockLine, check_lines
 from app.web.views import Views
 
@@ -78,7 +79,6 @@ class Imported(Answer, frozen=True, kw_only=True):
     as_of: str
 
 
-Word = Annotated[str | None, Query(min_length=1, max_length=MAX_ID)]
 ProductId = Annotated[str, Path(alias="productId", max_length=MAX_ID)]
 
 PATH = "/api/inventory"

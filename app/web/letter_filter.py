@@ -9,11 +9,8 @@ from typing import Annotated, Any, NamedTuple
 from fastapi import Query
 
 from app.domain.dead_letters import Letter, LetterState, first_id
-from app.domain.events import MAX_ID
-from app.web.order_filter import Moment, seconds
 from app.web.problems import ProblemError
-
-Word = Annotated[str | None, Query(min_length=1, max_length=MAX_ID)]
+from app.web.query import Moment, Word, seconds
 
 
 class Order(StrEnum):

@@ -1,27 +1,11 @@
 """Which orders are wanted: by state, customer, product, reason, age, and whether a person should look."""
 
-import re
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Query
-from pydantic import BeforeValidator
 
-from app.domain.events import MAX_ID
 from app.domain.rows import OrderSaga, SagaState
-
-Id = Annotated[str | None, Query(min_length=1, max_length=MAX_ID)]
-
-
-def _moment(value: Any) -> Any:
-    """Pydantic would take a number for seconds since the epoch."""
-    if isinstance(value, str) and not re.match(r"\d{4}-\d\d-\d\d", value):
-        raise ValueError("should be a date and time as 2026-11-24T12:00:00Z")
-    return value
-
-
-Moment = Annotated[datetime | None, BeforeValidator(_moment)]
-"""RFC 3339; without a zone it is UTC."""
+from app.web.query import Moment, Word, seconds
 
 
 class OrderFilter:
@@ -34,9 +18,9 @@ class OrderFilter:
     def __init__(
         self,
         state: Annotated[list[SagaState] | None, Query()] = None,
-        customer: Id = None,
-        product: Id = None,
-        reason: Id = None,
+        customer: Word = None,
+        product: Word = None,
+        reason: Word = None,
         attention: bool | None = None,
         since: Moment = None,
         until: Moment = None,
@@ -63,10 +47,3 @@ class OrderFilter:
             and (self._until is None or saga.created_at < self._until)
             and (self._idle_for is None or saga.updated_at <= now - self._idle_for)
         )
-
-
-def seconds(at: datetime | None) -> float | None:
-    """A moment as seconds since the epoch; without a zone it is UTC."""
-    if at is None:
-        return None
-    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -20,6 +20,7 @@ from app.metrics.worker import Metrics
 from app.settings import Settings, load
 from bench.bridge.topics import ALL, PARTITIONS
 from bridge.routes import ROUTES
+from bridge.routes_file import load_routes
 from tests.live.nats_server import free_ports
 
 
@@ -50,7 +51,7 @@ async def embedded(settings: Settings, where: str) -> int:
     log = log_at(where)
     await log.prepare(dict.fromkeys(ALL, False), PARTITIONS)
     collect_seldom()
-    bridge = make_bridge(settings, log, Metrics(time.time), failed)
+    bridge = make_bridge(settings, load_routes(settings.routes_file), log, Metrics(time.time), failed)
     await bridge.start()
     code = await ended
     await bridge.stop()
