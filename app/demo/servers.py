@@ -30,6 +30,8 @@ http: "127.0.0.1:{monitor}"
 jetstream {{
   store_dir: {store}
   sync_interval: always
+  max_buffered_msgs: 1000000
+  max_buffered_size: 256MB
 }}
 """
 

@@ -43,7 +43,8 @@ class NatsServer:
         self.store = folder / "store"
         self._config = folder / "nats.conf"
         self._max_payload = max_payload
-        self._jetstream = f'jetstream {{ store_dir: "{self.store}", sync_interval: {sync} }}'
+        buffered = "max_buffered_msgs: 1000000, max_buffered_size: 256MB"
+        self._jetstream = f'jetstream {{ store_dir: "{self.store}", sync_interval: {sync}, {buffered} }}'
         self.jetstream = jetstream
         """Whether it has JetStream, from its next start on."""
         self.more = more

@@ -77,6 +77,14 @@ async def test_a_user_with_the_right_password_gets_in(starts: Starts) -> None:
     )
 
 
+async def test_the_reason_of_a_refusal_is_heard_at_once(starts: Starts, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of ours is on its way any more when the server hangs up, or its last words were lost with it."""
+    monkeypatch.setattr("bridge.connection.HANG_UPS", 1)
+    server = await starts(OLIVE)
+    for _ in range(60):
+        assert (await is_told(server.url, NatsOptions(user="olive", password="x"))).startswith("it refuses the user")
+
+
 async def test_a_token_gets_in(starts: Starts) -> None:
     server = await starts('authorization { token: "CRUSHED" }')
     assert await gets_in(server.url, NatsOptions(token="CRUSHED"))
