@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from app.dlq import dlq
+from app.commands.dlq import dlq
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -78,11 +78,11 @@ def verify_bridge(*, as_json: bool) -> None:
     """
     settings = _settings()
     _routes(settings)
-    from app import bridge_commands
+    from app.commands import bridge
     from app.engine.errors import EngineError
 
     try:
-        good = bridge_commands.verify(settings, as_json=as_json)
+        good = bridge.verify(settings, as_json=as_json)
     except EngineError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not good)
@@ -113,7 +113,7 @@ def show(*, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({row.name: {"value": row.value, "source": row.source} for row in rows}, indent=2))
         return
-    from app.columns import aligned
+    from app.commands.columns import aligned
 
     for line in aligned(rows):
         click.echo(line)
@@ -124,7 +124,7 @@ def show(*, as_json: bool) -> None:
 def routes(context: click.Context) -> None:
     """List the routes from NATS subjects to topics, or test one."""
     if context.invoked_subcommand is None:
-        from app.columns import aligned
+        from app.commands.columns import aligned
 
         rows = [("subject", "topic", "key", "dialect", "direction", "")]
         for route in _routes(_settings()):
@@ -207,11 +207,11 @@ def topics(*, create: bool) -> None:
     settings = _settings()
     import asyncio
 
-    from app import log_commands
+    from app.commands import log
     from app.engine.errors import EngineError
 
     try:
-        good = asyncio.run(log_commands.topics(settings, create=create))
+        good = asyncio.run(log.topics(settings, create=create))
     except EngineError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not good)
@@ -229,11 +229,11 @@ def offsets(go_on_at: str | None) -> None:
     settings = _settings()
     import asyncio
 
-    from app import log_commands
+    from app.commands import log
     from app.engine.errors import EngineError
 
     try:
-        good = asyncio.run(log_commands.offsets(settings, go_on_at))
+        good = asyncio.run(log.offsets(settings, go_on_at))
     except EngineError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not good)
@@ -253,11 +253,11 @@ def verify(name: str | None) -> None:
     Each partition needs as much room in TMPDIR as it has in DATA_DIR.
     """
     settings = _settings()
-    from app import log_commands
+    from app.commands import log
     from app.engine.errors import EngineError
 
     try:
-        good = log_commands.verify(settings, name)
+        good = log.verify(settings, name)
     except EngineError as error:
         raise click.ClickException(str(error)) from None
     sys.exit(not good)
@@ -277,7 +277,7 @@ def parquet(to: Path, *, from_log: bool) -> None:
     The worker may run or not. A file a day (UTC) takes the place of the former one of that day at once.
     """
     settings = _settings()
-    from app import analysis
+    from app.commands import analysis
     from app.engine.errors import EngineError
 
     try:
@@ -298,7 +298,7 @@ def sql(query: str, *, form: str, memory: str, timeout: float, from_log: bool) -
     The worker may run or not, and is not disturbed: QUERY sees a snapshot. Times are UTC, money is cents.
     """
     settings = _settings()
-    from app import analysis
+    from app.commands import analysis
     from app.engine.errors import EngineError
 
     try:
@@ -330,7 +330,7 @@ def _routes(settings: Settings) -> Routes:
 
 def _post(settings: Settings, path: str, body: bytes) -> dict[str, int]:
     """Post JSON to the running worker and return its answer."""
-    from app.worker_client import NoWorker, WorkerClient
+    from app.commands.worker_client import NoWorker, WorkerClient
 
     worker = WorkerClient.of(settings)
     try:

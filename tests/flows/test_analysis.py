@@ -11,9 +11,9 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from app.snapshot_tables import TABLES
+from app.commands.snapshot_tables import TABLES
 from tests.flows.market import Market
-from tests.flows.test_log_commands import a4co
+from tests.flows.test_commands_log import a4co
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

@@ -15,13 +15,13 @@ import structlog
 import uvicorn
 from click.testing import CliRunner, Result
 
-from app import dlq_work
 from app.cli import main
-from app.dlq_pages import letter_lines, plain
+from app.commands import dlq_work
+from app.commands.dlq_pages import letter_lines, plain
+from app.commands.worker_client import NoWorker, WorkerClient
 from app.domain.dead_letters import LetterState
 from app.engine.records import Record, Send
 from app.web.api import create_api
-from app.worker_client import NoWorker, WorkerClient
 from tests.flows.market import Market
 from tests.waiting import wait_until
 

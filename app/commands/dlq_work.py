@@ -19,9 +19,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app import logs
+from app.commands.worker_client import NoWorker, Told, WorkerClient
 from app.engine.errors import EngineError
 from app.settings import Settings
-from app.worker_client import NoWorker, Told, WorkerClient
 
 PATH = "/api/dead-letters"
 STEP = 200
@@ -74,7 +74,7 @@ def open_office(settings: Settings, url: str | None) -> Office:
 
 
 def _alone(settings: Settings) -> Asks:
-    from app.dead_letters_alone import LettersAlone  # noqa: PLC0415 - the engine is loaded only where it is needed
+    from app.commands.dead_letters_alone import LettersAlone  # noqa: PLC0415 - the engine is loaded only where it is needed
 
     logs.only_warnings()
     return LettersAlone(settings).open()

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from agents.dead_letters import keep_dead_letters
 from app import topics
 from app.bridging import APP_ID
+from app.commands.worker_client import Told, told
 from app.dead_letters import Letters
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
@@ -26,7 +27,6 @@ from app.web.freshness import Freshness
 from app.web.letter_wishes import wish_routes
 from app.web.problems import install_problems
 from app.web.views import ReadTable
-from app.worker_client import Told, told
 from bridge.dead_letters import dead_letter
 from bridge.routes_file import load_routes
 from tables.dead_letters import DEAD_LETTERS

@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from app.columns import aligned
+from app.commands.columns import aligned
+from app.commands.log import looked_at
 from app.engine.errors import EngineError
-from app.log_commands import looked_at
 from app.settings import Settings
 from bridge.connection import BridgeError
 from bridge.ledger import OUTCOMES

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import click
 
 from app import topics as declared
-from app.columns import aligned
+from app.commands.columns import aligned
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError
 from app.engine.kafka.lease import LEASE

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from app.dlq_work import Plan
+    from app.commands.dlq_work import Plan
 
 DUMPED = 4_096
 """Bytes that are shown of a payload that is not JSON."""

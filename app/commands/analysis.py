@@ -21,13 +21,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.columns import aligned
+from app.commands.columns import aligned
+from app.commands.log import looked_at
+from app.commands.snapshot_tables import TABLES, SqlTable
 from app.engine.errors import EngineError
 from app.engine.progress import Progress
 from app.engine.snapshot import Snapshot, rebuilt, taken
-from app.log_commands import looked_at
 from app.settings import Settings
-from app.snapshot_tables import TABLES, SqlTable
 
 if TYPE_CHECKING:
     import duckdb

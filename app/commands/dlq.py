@@ -16,7 +16,7 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from app.dlq_work import Office
+    from app.commands.dlq_work import Office
 
 LIST, PATH = 20, "/api/dead-letters"
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -106,7 +106,7 @@ def list_letters(
     state: str, *, oldest: bool, limit: int, cursor: str | None, as_json: bool, url: str | None, **wanted: str | None
 ) -> None:
     """List dead letters: when, why, about what, and how their payload begins."""
-    from app.dlq_pages import page_lines
+    from app.commands.dlq_pages import page_lines
 
     query = _given(wanted) | {"limit": str(limit)} | ({} if state == "all" else {"state": state})
     query |= ({"order": "oldest"} if oldest else {}) | ({"cursor": cursor} if cursor else {})
@@ -123,7 +123,7 @@ def list_letters(
 @place
 def show(letter: str, *, as_json: bool, payload: bool, url: str | None) -> None:
     """Show one dead letter: bytes, headers, place, reason, and what was done with it by whom."""
-    from app.dlq_pages import letter_lines, payload_of
+    from app.commands.dlq_pages import letter_lines, payload_of
 
     with _office(url) as office:
         whole = office.letter(letter)
@@ -173,7 +173,7 @@ def _given(wanted: dict[str, str | None]) -> dict[str, str]:
 
 
 def _office(url: str | None) -> Office:
-    from app.dlq_work import open_office
+    from app.commands.dlq_work import open_office
     from app.settings import SettingsError, load
 
     try:
@@ -188,7 +188,7 @@ def _each(letters: tuple[str, ...], decide: Callable[[str], str], options: dict[
     """One after the other; what can't be done with one is told, and the others go on."""
     if options["dry_run"]:
         raise click.UsageError("--dry-run is for a filter: look at one letter with `a4co dlq show`")
-    from app.dlq_work import Refused, paced
+    from app.commands.dlq_work import Refused, paced
 
     refused = 0
     for letter in paced(letters, options["rate"]):
@@ -202,8 +202,8 @@ def _each(letters: tuple[str, ...], decide: Callable[[str], str], options: dict[
 
 def _many(office: Office, act: str, body: dict[str, str], options: dict[str, Any]) -> None:
     """Look, ask, and do."""
-    from app.dlq_pages import preview_lines
-    from app.dlq_work import Work
+    from app.commands.dlq_pages import preview_lines
+    from app.commands.dlq_work import Work
 
     everything, dry_run, yes, rate = (options.pop(name) for name in ("everything", "dry_run", "yes", "rate"))
     wanted = _given(options)
