@@ -213,27 +213,20 @@ class Store:
             yield key, DEADLINE.unpack(deadline)[0]
 
     def _from(self, kind: bytes, start: bytes, *, backwards: bool = False) -> Iterator[tuple[bytes, bytes]]:
-        snapshot = self._db.snapshot()
-        last = start
-        for key, value in snapshot.items(backwards=backwards, from_key=start):
-            last = cast(bytes, key)
-            if last[:1] != kind:
+        # One iterator for rows and end alike: a second one of the same snapshot may see rows that were written since.
+        found = self._db.snapshot().iter()
+        step = found.prev if backwards else found.next
+        (found.seek_for_prev if backwards else found.seek)(start)
+        while found.valid():
+            key = cast(bytes, found.key())
+            if key[:1] != kind:
                 return
-            yield last[1:], cast(bytes, value)
-        # It ends without a word before a block that can't be read.
-        behind = snapshot.iter()
-        if backwards:
-            behind.seek_for_prev(last)
-            if behind.valid() and behind.key() == last:
-                behind.prev()
-        else:
-            behind.seek(last + b"\0")
+            yield key[1:], cast(bytes, found.value())
+            step()
         try:
-            behind.status()
+            found.status()  # it also ends before a block that can't be read
         except Exception as error:
             raise self._damage(error) from error
-        if behind.valid():
-            raise self._damage("its rows can't be gone through to the end")
 
     def forget_deadlines(self) -> None:
         """Delete every deadline."""

@@ -357,6 +357,16 @@ async def test_a_view_that_is_still_being_read_does_not_keep_a_partition_from_co
     assert here.is_right()
 
 
+def test_what_is_written_while_rows_are_gone_through_is_not_seen_and_no_damage(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store", "log")
+    store.write([(b"b", b"1"), (b"c", b"1")], 1, b"")
+    forwards, backwards = store.items(), store.items(backwards=True)
+    assert (next(forwards), next(backwards)) == ((b"b", b"1"), (b"c", b"1"))
+    store.write([(b"a", b"2"), (b"c", b"2"), (b"d", b"2")], 2, b"")
+    assert (list(forwards), list(backwards)) == ([(b"c", b"1")], [(b"b", b"1")])
+    store.close()
+
+
 async def test_deadlines_that_are_changed_again_and_again_take_no_more_room(
     pantry: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
