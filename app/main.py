@@ -46,6 +46,8 @@ from app.setting_types import is_loopback, redact
 from app.settings import Settings, SettingsError, load
 from app.web.api import create_api, create_bridge_api
 from app.web.freshness import Freshness
+from app.web.http_protocol import HttpProtocol
+from app.web.live_feed import LiveFeed
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge import backlog
@@ -96,6 +98,7 @@ class Marketplace:
             dead_letters=self.engine.tables[DEAD_LETTERS.name],
             analytics=self.engine.tables[ANALYTICS.name],
             letters=Letters(log, routes, settings.partitions, clock),
+            live=LiveFeed(log, self.metrics, settings.live_clients, clock),
             metrics=self.metrics,
             ready=self.ready,
             checks=self.checks,
@@ -159,6 +162,7 @@ class Marketplace:
 
     async def stop(self) -> None:
         """Stop taking, then stop working, then close: what was committed stays, what was not never was."""
+        await self.views.live.stop()
         await self._waiting.stop()
         if self._telling is not None:
             self._telling.cancel()
@@ -368,7 +372,13 @@ def _hosted(settings: Settings, part: Marketplace | BridgeProcess, api: FastAPI)
     )
     faust_app.service(PartService(part))  # type: ignore[arg-type]  # an instance is taken as well
     serve_asgi(
-        faust_app, api, host=settings.web_host, port=settings.web_port, access_log=False, timeout_graceful_shutdown=1
+        faust_app,
+        api,
+        host=settings.web_host,
+        port=settings.web_port,
+        http=HttpProtocol,
+        access_log=False,
+        timeout_graceful_shutdown=1,
     )
     return faust_app
 

@@ -129,6 +129,10 @@ class Settings(NatsSettings):
         description="where other workers reach this one's HTTP; by default WEB_HOST and WEB_PORT",
     )
 
+    live_clients: Annotated[int, Field(ge=1, le=10_000), Allowed("a whole number from 1 to 10000")] = Field(
+        100, description="clients that may listen to the live feed at once"
+    )
+
     # ---- the saga ----
     payment_retry_delay: Seconds = Field(300, description="seconds from a retryable failure to the next request")
     payment_max_attempts: Attempts = Field(3, description="times that one order's payment is asked for")

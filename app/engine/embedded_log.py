@@ -13,6 +13,7 @@ from typing import Any
 
 from app.engine.disk_sync import DiskSync
 from app.engine.embedded_file import OFFSET_BITS, LogFile, pack_headers, unpack_headers
+from app.engine.embedded_onlooker import EmbeddedOnlooker
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.embedded_tail import Tails
 from app.engine.embedded_tidying import Tidying
@@ -178,6 +179,10 @@ class EmbeddedLog:
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> EmbeddedReader:
         """A reader of every partition of the topics."""
         return EmbeddedReader(self, group, topics, durable=durable)
+
+    def onlooker(self, *topics: str) -> EmbeddedOnlooker:
+        """Who looks on at the topics."""
+        return EmbeddedOnlooker(self, topics)
 
     def topics(self) -> dict[str, int]:
         """Every topic and its number of partitions."""
@@ -422,6 +427,16 @@ class EmbeddedLog:
         for topic in topics:
             self._watchers.setdefault(topic, []).append(event)
         return event
+
+    def unwatch(self, topics: Iterable[str], event: asyncio.Event) -> None:
+        """The event is not waited on any more."""
+        for topic in topics:
+            watchers = self._watchers.get(topic, [])
+            if event in watchers:
+                watchers.remove(event)
+            if not watchers:
+                self._watchers.pop(topic, None)
+                self._tails.forget(self._places(topic))
 
     # ---- keeping it small ------------------------------------------------------------------------------
 

@@ -12,6 +12,34 @@ if TYPE_CHECKING:
     from app.engine.embedded_log import EmbeddedLog
 
 
+def next_records(
+    log: "EmbeddedLog", places: list[TopicPartition], positions: dict[TopicPartition, int], limit: int
+) -> list[Record]:
+    """At most `limit` records from the positions on, which move; the place that came first comes last the next time."""
+    found: list[Record] = []
+    for place in places:
+        position = positions[place]
+        if position >= log.end(*place):
+            continue
+        records = log.read(*place, position, limit - len(found))
+        positions[place] = records[-1].offset + 1 if records else log.end(*place)
+        found += records
+        if len(found) >= limit:
+            break
+    if places:
+        places.append(places.pop(0))
+    return found
+
+
+async def or_nothing(wakeup: asyncio.Event, wait: float) -> None:
+    """Return when it is set, or after `wait` seconds."""
+    try:
+        async with asyncio.timeout(wait):
+            await wakeup.wait()
+    except TimeoutError:
+        return
+
+
 class EmbeddedReader:
     """Reads `topics` as `group`. `durable`: takes only what is on disk, for those whose deeds can't be taken back."""
 
@@ -41,30 +69,12 @@ class EmbeddedReader:
     async def take(self, limit: int, wait: float) -> list[Record]:
         """The next records, place after place; the place that came first comes last the next time."""
         self._wakeup.clear()
-        found = self._next(limit)
+        found = next_records(self._log, self._places, self._positions, limit)
         if not found and wait > 0:
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wakeup.wait()
-            except TimeoutError:
-                return []
-            found = self._next(limit)
+            await or_nothing(self._wakeup, wait)
+            found = next_records(self._log, self._places, self._positions, limit)
         if found and self._durable:
             await self._log.synced()
-        return found
-
-    def _next(self, limit: int) -> list[Record]:
-        found: list[Record] = []
-        for place in self._places:
-            position = self._positions[place]
-            if position >= self._log.end(*place):
-                continue
-            records = self._log.read(*place, position, limit - len(found))
-            self._positions[place] = records[-1].offset + 1 if records else self._log.end(*place)
-            found += records
-            if len(found) >= limit:
-                break
-        self._places.append(self._places.pop(0))
         return found
 
     def stage(self, sends: Sequence[Send]) -> None:

@@ -45,6 +45,12 @@ class Tails:
         first = offset - tail[0].offset
         return tail[first : first + limit]
 
+    def forget(self, places: Iterable[int]) -> None:
+        """Keep nothing of these partitions."""
+        for place in places:
+            gone = self._tails.pop(place, ())
+            self._bytes -= sum(RECORD + len(record.value or b"") for record in gone)
+
     def clear(self) -> None:
         """Keep nothing of what was."""
         self._tails.clear()

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from app.engine.errors import LogFailed
+from app.engine.onlooker import Onlooker
 from app.engine.reader import Changelogs, Reader
 from app.engine.records import Record, Send
 
@@ -51,6 +52,9 @@ class Log(Changelogs, Protocol):
 
     def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> Reader:
         """A reader of the topics for a group. `durable`: it takes only what would survive a power cut."""
+
+    def onlooker(self, *topics: str) -> Onlooker:
+        """Who looks on at the topics, without a group."""
 
     async def commit(self, sends: Iterable[Send]) -> int:
         """Append the messages, all or nothing, outside of any lane. Returns the commit's number, for `synced`."""

@@ -31,6 +31,7 @@ READINGS = {
     "bridge_lag": ("Messages that wait to cross the bridge", "direction"),
     "bridge_active": ("1 in the process that runs the bridge, 0 in those that stand by", None),
     "events_lag": ("Records of its topics that a reducer or an effect has not applied yet", "reader"),
+    "live_clients": ("Clients that listen to the live feed", None),
     "log_size_bytes": ("Bytes that the embedded log takes on disk", None),
 }
 """Gauges that somebody else reads at each scrape (see `Metrics.watch`): name -> (help, label)."""
@@ -72,6 +73,8 @@ class Metrics:
                 registry=self.registry,
             )
         )
+        self._live_sent = self._counter("live_events_sent", "Events sent to clients of the live feed")
+        self._live_dropped = self._counter("live_clients_dropped", "Clients of the live feed that did not read")
         self._commit_seconds = self._histogram("log_commit_seconds", "Time of a commit, until it is on disk")
         self._rows = RowMetrics(clock, self.registry)
         self._readings = Readings()
@@ -139,6 +142,14 @@ class Metrics:
         """One answered request; `route` is its path as it is declared, "other" for what is not."""
         self._requests.cell(method, route, str(status), f"{status // 100}xx").inc()
         self._request_seconds.cell(method, route).observe(seconds)
+
+    def live_sent(self, n: int) -> None:
+        """So many events to one client of the live feed."""
+        self._live_sent.cell().inc(n)
+
+    def live_dropped(self) -> None:
+        """A client of the live feed was dropped."""
+        self._live_dropped.cell().inc()
 
     # ---- tables ----------------------------------------------------------------------------------------
 

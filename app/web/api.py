@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from app.asyncapi.document import document as events_document
 from app.engine.errors import PartitionElsewhere
-from app.web import analytics, bridge, cart, dead_letters, health, inventory, letter_wishes, orders, problems
+from app.web import analytics, bridge, cart, dead_letters, health, inventory, letter_wishes, live, orders, problems
 from app.web.answers import schemas
 from app.web.asyncapi import asyncapi_routes
 from app.web.docs import docs_routes
@@ -25,6 +25,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     *dead_letters.ANSWERS,
     *letter_wishes.ANSWERS,
     *analytics.ANSWERS,
+    *live.ANSWERS,
     *bridge.ANSWERS,
     *health.ANSWERS,
     problems.Problem,
@@ -87,6 +88,7 @@ def create_api(views: Views) -> FastAPI:
     api.include_router(dead_letters.letter_routes(shown))
     api.include_router(letter_wishes.wish_routes(shown))
     api.include_router(analytics.analytics_routes(views, elsewhere))
+    api.include_router(live.live_routes(views.live))
     api.include_router(bridge.bridge_routes(views))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))

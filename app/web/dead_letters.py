@@ -126,7 +126,7 @@ class ShownLetters:
         most = counts.most if selection.after is None else None
         found = await page(self._table, here, wanted=selection.filter.wants, most=most, **selection.span())
         return LetterPage(
-            items=[LetterSummary(**_summary(letter)) for letter in found.rows],
+            items=[letter_summary(letter) for letter in found.rows],
             states=counts.states,
             reasons=counts.reasons,
             next_cursor=cursor_of(found.last),
@@ -170,6 +170,11 @@ def letter_routes(shown: ShownLetters) -> APIRouter:
         return await shown.answer(shown.letter(letter_id))
 
     return router
+
+
+def letter_summary(letter: Letter) -> LetterSummary:
+    """The letter as lists have it."""
+    return LetterSummary(**_summary(letter))
 
 
 def _added(counts: Iterable[dict[str, int]]) -> dict[str, int]:

@@ -128,7 +128,7 @@ class ListedProducts:
             here = partitions & table.here()
             found = await page(table, here, after=after, limit=limit, wanted=wanted.wants)
             return ProductPage(
-                items=[ProductSummary(**_product(stock)) for stock in found.rows],
+                items=[product_summary(stock) for stock in found.rows],
                 next_cursor=cursor_of(found.last),
                 partial=here != partitions,
                 missing_partitions=sorted(partitions - here),
@@ -228,6 +228,11 @@ _IMPORT_BODY = {
     "required": True,
     "content": {"application/json": {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/StockLine"}}}},
 }
+
+
+def product_summary(stock: Stock) -> ProductSummary:
+    """The product as lists have it."""
+    return ProductSummary(**_product(stock))
 
 
 def _has(stock: Stock, event: str) -> bool:

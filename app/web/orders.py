@@ -126,7 +126,7 @@ class ListedOrders:
             now = views.clock()
             found = await page(table, here, after=after, limit=limit, wanted=lambda saga: wanted.wants(saga, now))
             return OrderPage(
-                items=[OrderSummary(**_summary(saga)) for saga in found.rows],
+                items=[order_summary(saga) for saga in found.rows],
                 states=views.metrics.orders_by_state(here),
                 next_cursor=cursor_of(found.last),
                 partial=here != partitions,
@@ -184,6 +184,11 @@ def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
         )
 
     return router
+
+
+def order_summary(saga: OrderSaga) -> OrderSummary:
+    """The order as lists have it."""
+    return OrderSummary(**_summary(saga))
 
 
 def _has(saga: OrderSaga, event_id: str) -> bool:

@@ -29,6 +29,7 @@ KINDS = {
     "invalid-time": Kind(
         400, "The time is not valid", "from and to are ISO 8601 or milliseconds since the epoch; `detail` says which."
     ),
+    "invalid-filter": Kind(400, "The filter is not valid", "`detail` says what there is not, and what there is."),
     "unknown-product": Kind(404, "Unknown product", "No stock was ever imported or announced for this product id."),
     "unknown-order": Kind(404, "Unknown order", "No event of this order has arrived."),
     "unknown-letter": Kind(404, "Unknown dead letter", "No dead letter has this id: take it from the list."),
@@ -47,6 +48,9 @@ KINDS = {
     "invalid-cart": Kind(422, "The cart is wrong", 'Send {"items": [{"productId", "quantity"}]}, at most 200 lines.'),
     "not-ready": Kind(
         503, "Not ready", "Tables are being rebuilt or move to another worker; come back after Retry-After seconds."
+    ),
+    "too-many-clients": Kind(
+        503, "Too many clients", "LIVE_CLIENTS listen to the live feed already; come back after Retry-After seconds."
     ),
     "not-yet": Kind(
         503, "Not yet", "What was waited for has not arrived; ask again, or look whether it was published."
@@ -127,7 +131,8 @@ async def problem_answer(request: Request, error: Exception) -> Response:
         headers = {"retry-after": RETRY_AFTER}
         return _answer(request, error.kind, error.detail, headers, ready=False, reasons=error.reasons)
     assert isinstance(error, ProblemError)  # noqa: S101 - registered for it
-    return _answer(request, error.kind, error.detail, errors=error.errors or msgspec.UNSET)
+    later = {"retry-after": RETRY_AFTER} if error.kind == "too-many-clients" else None
+    return _answer(request, error.kind, error.detail, later, errors=error.errors or msgspec.UNSET)
 
 
 def not_here(request: Request, error: PartitionElsewhere, reasons: Mapping[str, str]) -> Response:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.dead_letters import Letters
 from app.domain.analytics import Bucket
@@ -13,6 +13,9 @@ from app.metrics.worker import Metrics
 from app.web.freshness import Freshness
 from app.web.stock_lines import StockLine
 from bridge.routes import ROUTES, Routes
+
+if TYPE_CHECKING:
+    from app.web.live_feed import LiveFeed
 
 Row_co = TypeVar("Row_co", covariant=True)
 
@@ -57,6 +60,7 @@ class Views:
     dead_letters: ReadTable[Letter]
     analytics: ReadTable[Bucket]
     letters: Letters
+    live: "LiveFeed"
     metrics: Metrics
     ready: Callable[[], tuple[bool, Mapping[str, Any]]]
     checks: Callable[[], Mapping[str, Mapping[str, Any]]]

@@ -124,6 +124,7 @@ class Market:
     async def falls_silent(self) -> None:
         """The engine stops. What is said then waits in the log."""
         self.running = False
+        await self.application.views.live.stop()
         await self.engine.stop()
 
     async def is_back(self) -> None:

@@ -20,6 +20,7 @@ from app.engine.partitioner import partition_for
 from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.web.freshness import Freshness
+from app.web.live_feed import LiveFeed
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge.routes import ROUTES
@@ -126,6 +127,7 @@ class Shop:
             dead_letters=self.dead_letters,
             analytics=self.analytics,
             letters=Letters(self.log, ROUTES, PARTITIONS, lambda: NOON),
+            live=LiveFeed(self.log, self.metrics, clock=lambda: NOON),
             metrics=self.metrics,
             ready=lambda: (not self.not_ready, self.not_ready),
             checks=lambda: self.checks,

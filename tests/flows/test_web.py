@@ -411,6 +411,7 @@ PATHS = {
     "/api/inventory/check",
     "/api/inventory/check/{productId}",
     "/api/inventory/{productId}",
+    "/api/live",
     "/api/orders",
     "/api/orders.{form}",
     "/api/orders/{orderId}",

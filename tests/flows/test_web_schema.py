@@ -24,6 +24,8 @@ from app import topics
 from app.engine.embedded_log import EmbeddedLog
 from app.web import freshness
 from app.web.api import create_api
+from app.web.live_events import TOPICS
+from app.web.live_stream import LiveStream
 from tests.flows.shop import PARTITIONS, Shop, cheese, order
 
 # A cursor is right or wrong by what it stands for, which no schema can say: then it is 400.
@@ -41,8 +43,8 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", create_api(shop.views()
 def log() -> Iterator[None]:
     """What the endpoints write to."""
     shop.log.open()
-    for topic in topics.ALL:
-        shop.log.declare(topic.name, PARTITIONS)
+    for topic in (*(topic.name for topic in topics.ALL), *TOPICS):
+        shop.log.declare(topic, PARTITIONS)
     yield
     shop.log.close()
     shutil.rmtree(shop.log.path.parent)
@@ -51,6 +53,11 @@ def log() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nobody_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(freshness, "LONGEST_WAIT", 0.0)
+
+    async def ends(*_arguments: Any) -> None:
+        """What is live ends with what was missed."""
+
+    monkeypatch.setattr(LiveStream, "_go_on", ends)
 
 
 def no_server_error(_context: Any, response: schemathesis.Response, case: schemathesis.Case[Any]) -> None:

@@ -13,6 +13,7 @@ from app.engine.kafka.begun import Begun
 from app.engine.kafka.cluster import REQUEST, Cluster, failed, passing
 from app.engine.kafka.follower import KafkaFollower
 from app.engine.kafka.lease import BRIEF, LEASE
+from app.engine.kafka.onlooker import KafkaOnlooker
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.transactions import Transactions
@@ -145,6 +146,10 @@ class KafkaLog:
     def follower(self) -> KafkaFollower:
         """Reads on in changelogs."""
         return KafkaFollower(self.cluster, self.cluster.outer(f"{self._application}.replay"))
+
+    def onlooker(self, *topics: str) -> KafkaOnlooker:
+        """Who looks on at the topics."""
+        return KafkaOnlooker(self.cluster, self.cluster.outer(f"{self._application}.onlooker"), topics)
 
     # ---- changelogs (on threads) -----------------------------------------------------------------------
 
