@@ -84,7 +84,7 @@ test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded
 	@$(BIN)/python -m pytest tests/flows --log=$(or $(LOG),embedded)
 
 test-quick: venv-dev ## rules, engine and embedded flows, within a minute
-	@$(BIN)/python -m pytest tests/domain tests/engine tests/flows -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/domain tests/engine tests/flows -m "not slow"
 
 check: venv-dev ## every check of the code: ruff, format, types, layers
 	@$(BIN)/ruff check
