@@ -108,6 +108,7 @@ class Marketplace:
             clock=clock,
             routes=routes,
             service=settings.service_name,
+            worker=settings.worker_name,
         )
 
     def _application(self, settings: Settings, routes: Routes, clock: Callable[[], float]) -> Application:

@@ -122,6 +122,7 @@ class Demo:
             url = worker.api.url
             screen.say("worker", f"pid {worker.child.pid}, ready in {worker.seconds:.1f} s: bridge, agents and web")
             screen.say("log", screen.near(worker.child.output))
+            screen.say("page", f"{url}/   the dashboard: open it in a browser")
             screen.say("api", f"{url}/api/orders   {url}/docs   {url}/metrics   {url}/health")
             yield worker
         finally:

@@ -215,6 +215,10 @@ class TablePartition(Generic[Row]):
         """How many of them have passed it."""
         return sum(deadline <= now for deadline in self._deadlines.values())
 
+    def upcoming(self, limit: int) -> list[tuple[float, str]]:
+        """The soonest deadlines and their keys, at most `limit`."""
+        return heapq.nsmallest(limit, ((deadline, key) for key, deadline in self._deadlines.items()))
+
     def items(self, after: str | None = None, *, backwards: bool = False) -> Iterator[tuple[str, Row]]:
         """Rows in key order (or the reverse of it), from behind the key `after` on."""
         for key, packed in self.store.items(None if after is None else after.encode(), backwards=backwards):
@@ -324,8 +328,7 @@ class Table(Generic[Row]):
 
         All of them as of the moment at which the first row is taken.
         """
-        parts = [part for number, part in self.partitions.items() if partitions is None or number in partitions]
-        rows = (part.items(after, backwards=backwards) for part in parts)
+        rows = (part.items(after, backwards=backwards) for part in self._parts(partitions))
         return heapq.merge(*rows, key=lambda item: item[0], reverse=backwards)
 
     def count(self) -> int:
@@ -335,18 +338,25 @@ class Table(Generic[Row]):
     def sums(self, partitions: Collection[int] | None = None) -> Mapping[str, int]:
         """What the rows (of the partitions given) amount to, as the table's declaration sums them up."""
         total: Counter[str] = Counter()
-        for number, part in self.partitions.items():
-            if partitions is None or number in partitions:
-                total.update(part.sums)
+        for part in self._parts(partitions):
+            total.update(part.sums)
         return total
 
-    def timers(self) -> int:
-        """How many rows here wait for a deadline."""
-        return sum(part.timers for part in self.partitions.values())
+    def timers(self, partitions: Collection[int] | None = None) -> int:
+        """How many rows (of the partitions given) wait for a deadline."""
+        return sum(part.timers for part in self._parts(partitions))
 
-    def due(self, now: float) -> int:
+    def due(self, now: float, partitions: Collection[int] | None = None) -> int:
         """How many of them have passed it."""
-        return sum(part.overdue(now) for part in self.partitions.values())
+        return sum(part.overdue(now) for part in self._parts(partitions))
+
+    def upcoming(self, limit: int, partitions: Collection[int] | None = None) -> list[tuple[float, str]]:
+        """The soonest deadlines and their keys, at most `limit`."""
+        return heapq.nsmallest(limit, (due for part in self._parts(partitions) for due in part.upcoming(limit)))
+
+    def _parts(self, partitions: Collection[int] | None) -> list[TablePartition[Row]]:
+        """Those of the partitions (None: of all) that are here."""
+        return [part for number, part in self.partitions.items() if partitions is None or number in partitions]
 
     def close(self, partitions: Collection[int] | None = None) -> None:
         """Give the stores' files back, of the partitions given or of all."""

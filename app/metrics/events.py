@@ -74,6 +74,11 @@ class Cells(Generic[Kind]):
             child = self.cells[values] = self._parent.labels(*values) if values else self._parent
         return child
 
+    def total(self) -> int:
+        """What a counter's children amount to."""
+        samples = (sample for family in self._parent.collect() for sample in family.samples)
+        return int(sum(sample.value for sample in samples if sample.name.endswith("_total")))
+
 
 class EventLabels:
     """Bounds what publishers say: known subjects, and the first few event types of each. No type: the subject's own."""

@@ -41,6 +41,16 @@ class RowMetrics(Collector):
         self._payments = {"succeeded": 0, "failed": 0, "refund_requested": 0}
         self._again = {"payment": 0, "mail": 0}
 
+    @property
+    def started(self) -> int:
+        """Orders whose saga began."""
+        return self._started
+
+    @property
+    def ended(self) -> int:
+        """Orders whose saga ended."""
+        return sum(self._completed.values())
+
     def changed(self, table: str, old: Any, new: Any) -> None:
         if new is None:
             return

@@ -3,7 +3,7 @@ their bounds, and nothing else: no order or product id is ever a label, and an u
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, ProcessCollector, disable_created_metrics
 from prometheus_client.exposition import choose_encoder
@@ -35,6 +35,14 @@ READINGS = {
     "log_size_bytes": ("Bytes that the embedded log takes on disk", None),
 }
 """Gauges that somebody else reads at each scrape (see `Metrics.watch`): name -> (help, label)."""
+
+
+class Pace(NamedTuple):
+    """Records that agents were done with, and orders that began and ended, since the process began."""
+
+    processed: int
+    started: int
+    ended: int
 
 
 class Metrics:
@@ -164,6 +172,10 @@ class Metrics:
     def orders_by_state(self, partitions: Collection[int]) -> dict[str, int]:
         """How many orders of the partitions stand in each state; every state is there."""
         return self._rows.states(partitions)
+
+    def pace(self) -> Pace:
+        """What has been done since the process began."""
+        return Pace(self._processed.total(), self._rows.started, self._rows.ended)
 
     # ---- scrape ----------------------------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ from app.web.answers import Answer, json_answer, says
 from app.web.elsewhere import Elsewhere
 from app.web.flat import RESPONSES, Form, flat
 from app.web.freshness import fields
-from app.web.pages import BREATH, PageAnswer
+from app.web.pages import BREATH, PageAnswer, page_answer
 from app.web.problems import Fault, ProblemError
 from app.web.views import Views
 
@@ -358,7 +358,7 @@ def _series_routes(router: APIRouter, counted: Counted, name: str, page: type[Se
     about = (page.__doc__ or "").partition("\n")[0]
 
     async def list_rows(request: Request, asked: Annotated[Asked, Depends()]) -> Response:
-        return json_answer(await counted.series(request, name, asked))
+        return page_answer(request, await counted.series(request, name, asked))
 
     async def flat_rows(request: Request, form: Form, asked: Annotated[Asked, Depends()]) -> Response:
         async def fetch(_cursor: str | None, _listed: str) -> SeriesPage:

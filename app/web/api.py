@@ -9,12 +9,26 @@ from fastapi import FastAPI
 
 from app.asyncapi.document import document as events_document
 from app.engine.errors import PartitionElsewhere
-from app.web import analytics, bridge, cart, dead_letters, health, inventory, letter_wishes, live, orders, problems
+from app.web import (
+    analytics,
+    bridge,
+    cart,
+    dead_letters,
+    health,
+    inventory,
+    letter_wishes,
+    live,
+    orders,
+    overview,
+    problems,
+    timers,
+)
 from app.web.answers import schemas
 from app.web.asyncapi import asyncapi_routes
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
 from app.web.measured import MeasuredRequests
+from app.web.page import page_routes
 from app.web.security import SecurityHeaders
 from app.web.views import Views
 
@@ -27,6 +41,8 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     *analytics.ANSWERS,
     *live.ANSWERS,
     *bridge.ANSWERS,
+    *overview.ANSWERS,
+    *timers.ANSWERS,
     *health.ANSWERS,
     problems.Problem,
 )
@@ -90,8 +106,11 @@ def create_api(views: Views) -> FastAPI:
     api.include_router(analytics.analytics_routes(views, elsewhere))
     api.include_router(live.live_routes(views.live))
     api.include_router(bridge.bridge_routes(views))
+    api.include_router(overview.overview_routes(views, elsewhere))
+    api.include_router(timers.timer_routes(views, elsewhere))
     api.include_router(health.health_routes(views))
     api.include_router(docs_routes(api))
+    api.include_router(page_routes())
     api.include_router(asyncapi_routes(lambda: events_document(views.routes, api.version)))
     return api
 

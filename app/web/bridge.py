@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.web.answers import Answer, json_answer, says
+from app.web.freshness import tag, unchanged
 
 
 class CrossedSource(Answer, frozen=True, kw_only=True):
@@ -56,18 +57,18 @@ def bridge_routes(process: Bridged) -> APIRouter:
     router = APIRouter(tags=["bridge"], default_response_class=Response)
 
     @router.get("/api/bridge", responses=says(Crossing))
-    async def bridge() -> Response:
+    async def bridge(request: Request) -> Response:
         """Tell how the bridge is, and what crossed it. Where another process runs it, `here` is false."""
         status, ledger = process.crossing()
-        return json_answer(
-            Crossing(
-                here=not status.get("stands_by", False),
-                problem=status["problem"],
-                lag_in=status["lag_in"],
-                lag_out=status["lag_out"],
-                not_durable=list(status.get("not_durable", ())),
-                sources=msgspec.convert(ledger, list[CrossedSource]),
-            )
+        found = Crossing(
+            here=not status.get("stands_by", False),
+            problem=status["problem"],
+            lag_in=status["lag_in"],
+            lag_out=status["lag_out"],
+            not_durable=list(status.get("not_durable", ())),
+            sources=msgspec.convert(ledger, list[CrossedSource]),
         )
+        etag = tag(found)
+        return unchanged(request, etag) or json_answer(found, headers={"etag": etag})
 
     return router

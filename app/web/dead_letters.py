@@ -19,7 +19,7 @@ from app.web.answers import Answer, json_answer, says
 from app.web.elsewhere import Elsewhere
 from app.web.freshness import Freshness, fields
 from app.web.letter_filter import LetterFilter, Order, Selection
-from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
+from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page, page_answer
 from app.web.problems import ProblemError
 from app.web.views import ReadTable
 from bridge.dead_letters import is_json
@@ -162,7 +162,7 @@ def letter_routes(shown: ShownLetters) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List dead letters, all of them or those of a filter, the newest first."""
-        return json_answer(await shown.page(request, Selection(wanted, order, limit, key_of(cursor))))
+        return page_answer(request, await shown.page(request, Selection(wanted, order, limit, key_of(cursor))))
 
     @router.get(PATH + "/{letterId}", responses=says(DeadLetter, 404, 503))
     async def get_letter(letter_id: Annotated[str, Path(alias="letterId", max_length=MAX_ID)]) -> Response:

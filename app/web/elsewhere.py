@@ -172,7 +172,7 @@ class Elsewhere:
     async def _page(
         self, url: str, request: Request, kind: type[AnyPage], partitions: Collection[int], listed: str
     ) -> AnyPage | None:
-        answer = await self._ask(url, request, partitions, listed=listed)
+        answer = await self._ask(url, request, partitions, listed=listed, whole=True)
         if answer is None or answer.status_code != 200:
             return None
         try:
@@ -183,10 +183,22 @@ class Elsewhere:
     # ---- asking ------------------------------------------------------------------------------------------
 
     async def _ask(
-        self, url: str, request: Request, partitions: Collection[int], body: bytes = b"", listed: str = ""
+        self,
+        url: str,
+        request: Request,
+        partitions: Collection[int],
+        body: bytes = b"",
+        listed: str = "",
+        *,
+        whole: bool = False,
     ) -> Response | None:
-        """What the worker answers to this request (or to a GET of `listed`); None: it doesn't."""
+        """What the worker answers to this request (or to a GET of `listed`); None: it doesn't.
+
+        `whole`: also where the client has this already, for it may have to be put together with others.
+        """
         headers = {name: value for name, value in request.headers.items() if name in PASSED_ON}
+        if whole:
+            headers.pop("if-none-match", None)
         headers[WANTED] = ",".join(map(str, sorted(partitions)))
         try:
             path, _, query = listed.partition("?")

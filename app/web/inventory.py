@@ -15,7 +15,7 @@ from app.web.cart import MAX_UNITS
 from app.web.elsewhere import Elsewhere
 from app.web.flat import RESPONSES, ROWS, Form, flat
 from app.web.freshness import Wait, fields, tag, unchanged
-from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
+from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page, page_answer
 from app.web.problems import Fault, NotReadyError, ProblemError
 from app.web.query import Word
 from app.web.stock_lines import StockLine, check_lines
@@ -181,7 +181,7 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List products with their stock, all of them or those of a filter."""
-        return json_answer(await products.page(request, wanted, limit, cursor))
+        return page_answer(request, await products.page(request, wanted, limit, cursor))
 
     @router.get(PATH + ".{form}", responses=RESPONSES)
     async def flat_products(request: Request, form: Form, wanted: Annotated[StockFilter, Depends()]) -> Response:

@@ -16,7 +16,7 @@ from app.web.elsewhere import Elsewhere
 from app.web.flat import RESPONSES, ROWS, Form, flat
 from app.web.freshness import Freshness, Wait, fields, tag, unchanged
 from app.web.order_filter import OrderFilter
-from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page
+from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page, page_answer
 from app.web.problems import NotReadyError, ProblemError
 from app.web.views import Views
 
@@ -154,7 +154,7 @@ def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
         """List orders, all of them or those of a filter."""
-        return json_answer(await orders.page(request, wanted, limit, cursor))
+        return page_answer(request, await orders.page(request, wanted, limit, cursor))
 
     @router.get(PATH + ".{form}", responses=RESPONSES)
     async def flat_orders(request: Request, form: Form, wanted: Annotated[OrderFilter, Depends()]) -> Response:

@@ -10,8 +10,11 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
 
-from app.web.answers import Answer
+from app.web.answers import Answer, json_answer
+from app.web.freshness import tag, unchanged
 from app.web.problems import ProblemError
 from app.web.views import ReadTable
 
@@ -113,6 +116,12 @@ def merged(
         lag=sum(page.lag for page in pages),
         stale=any(page.stale for page in pages),
     )
+
+
+def page_answer(request: Request, whole: PageAnswer) -> Response:
+    """The page, or 304 where the client has all that is in it: then it is still so."""
+    etag = tag(msgspec.structs.replace(whole, as_of=""))
+    return unchanged(request, etag) or json_answer(whole, headers={"etag": etag})
 
 
 def cursor_of(key: str | None) -> str | None:

@@ -23,7 +23,8 @@ Row_co = TypeVar("Row_co", covariant=True)
 class ReadTable(Protocol[Row_co]):
     """The reading side of a table: committed rows, `items` a snapshot in the order of keys, from behind `after` on.
 
-    `sums` is what the rows of the partitions (or of all) amount to.
+    `sums` is what the rows of the partitions (or of all) amount to; `timers` counts those that wait for a deadline,
+    `due` those that have passed it, and `upcoming` gives the soonest deadlines with their keys.
 
     `total` counts the partitions over all workers; `here` tells which this one answers for now. `get` raises
     PartitionElsewhere for the others' keys.
@@ -41,6 +42,9 @@ class ReadTable(Protocol[Row_co]):
         self, after: str | None = None, partitions: Collection[int] | None = None, *, backwards: bool = False
     ) -> Iterator[tuple[str, Row_co]]: ...
     def sums(self, partitions: Collection[int] | None = None) -> Mapping[str, int]: ...
+    def timers(self, partitions: Collection[int] | None = None) -> int: ...
+    def due(self, now: float, partitions: Collection[int] | None = None) -> int: ...
+    def upcoming(self, limit: int, partitions: Collection[int] | None = None) -> list[tuple[float, str]]: ...
     def count(self) -> int: ...
 
 
@@ -69,5 +73,6 @@ class Views:
     import_stock: Callable[[list[StockLine]], Awaitable[int]]
     clock: Callable[[], float]
     service: str = "a4co-streams"
+    worker: str = "worker"
     routes: Routes = ROUTES
     memory_limit: int = 512 * 1024 * 1024

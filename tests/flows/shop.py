@@ -78,8 +78,15 @@ class MemoryTable(Generic[Row]):
             total.update(self.spec.sums(row))
         return total
 
-    def due(self, now: float) -> int:
-        return sum((self.spec.deadline(row) or now + 1) <= now for row in self.rows.values())
+    def upcoming(self, limit: int, partitions: Collection[int] | None = None) -> list[tuple[float, str]]:
+        rows = [(self.spec.deadline(row), key) for key, row in self.items(None, partitions)]
+        return sorted((deadline, key) for deadline, key in rows if deadline is not None)[:limit]
+
+    def timers(self, partitions: Collection[int] | None = None) -> int:
+        return len(self.upcoming(len(self.rows), partitions))
+
+    def due(self, now: float, partitions: Collection[int] | None = None) -> int:
+        return sum(deadline <= now for deadline, _ in self.upcoming(len(self.rows), partitions))
 
 
 @dataclass
@@ -98,6 +105,7 @@ class Shop:
     checks: dict[str, dict[str, Any]] = field(
         default_factory=lambda: {"nats": {"status": "healthy"}, "database": {"status": "healthy"}}
     )
+    worker: str = "worker"
     imports: list[list[StockLine]] = field(default_factory=list)
     log: EmbeddedLog = field(default_factory=lambda: EmbeddedLog(Path("nowhere")))
 
@@ -135,6 +143,7 @@ class Shop:
             freshness=lambda _table: self.freshness,
             import_stock=self.import_stock,
             clock=lambda: NOON,
+            worker=self.worker,
             memory_limit=1 << 40,  # what all the tests before took is not the shop's
         )
 

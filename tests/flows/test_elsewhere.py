@@ -60,7 +60,7 @@ class Workers:
 
     def __init__(self) -> None:
         self.truth = {0: 0, 1: 1, 2: 2, 3: 1}
-        self.shops = [Shop() for _ in range(3)]
+        self.shops = [Shop(worker=f"worker-{number}") for number in range(3)]
         self.apis = [create_api(shop.views()) for shop in self.shops]
         self.urls: list[str] = []
         self.owners: list[Told] = []
@@ -240,6 +240,31 @@ async def test_a_list_without_a_worker_s_part_says_so(workers: Workers) -> None:
     assert answer["states"]["awaiting_payment"] == 2
     products = (await workers.get(0, "/api/inventory")).json()
     assert (products["partial"], products["missingPartitions"]) == (True, [1, 3])
+
+
+async def test_what_the_client_has_is_not_what_another_worker_has_not(workers: Workers) -> None:
+    workers.truth |= dict.fromkeys(range(PARTITIONS), 1)
+    workers.told()
+    workers.put(*(order(key_in(partition)) for partition in range(PARTITIONS)))
+    url = f"{workers.urls[0]}/api/orders"
+    etag = (await workers.client.get(url)).headers["etag"]
+    assert (await workers.client.get(url, headers={"if-none-match": etag})).status_code == 304
+
+
+async def test_an_overview_has_every_worker_and_adds_up_their_orders(workers: Workers) -> None:
+    workers.put(*(order(key_in(partition), deadline=NOON + partition) for partition in range(PARTITIONS)))
+    for asked in range(3):
+        answer = (await workers.get(asked, "/api/overview")).json()
+        parts = {worker["worker"]: worker["partitions"]["order_sagas"] for worker in answer["items"]}
+        assert parts == {"worker-0": [0], "worker-1": [1, 3], "worker-2": [2]}
+        assert answer["orders"]["awaiting_payment"] == PARTITIONS
+        assert [worker["timers"] for worker in answer["items"]] == [1, 2, 1]
+        timers = (await workers.get(asked, "/api/timers")).json()
+        assert [timer["orderId"] for timer in timers["items"]] == [key_in(each) for each in range(PARTITIONS)]
+        assert timers["waiting"] == PARTITIONS
+    await workers.ends(2)
+    answer = (await workers.get(0, "/api/overview")).json()
+    assert (answer["partial"], answer["missingPartitions"], len(answer["items"])) == (True, [2], 2)
 
 
 async def test_a_partition_that_moves_while_a_list_is_made_is_in_it_once(workers: Workers) -> None:

@@ -400,6 +400,8 @@ PATHS = {
     "/api/analytics/stock",
     *(f"/api/analytics/{series}{form}" for series in PAGES for form in ("", ".{form}")),
     "/api/bridge",
+    "/api/overview",
+    "/api/timers",
     "/api/dead-letters",
     "/api/dead-letters/discard",
     "/api/dead-letters/replay",
