@@ -1,11 +1,14 @@
 """One row an order. Key: order id."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from app.domain.rows import OrderSaga, SagaState
 from app.engine.tables import TableSpec
 
 ONE = {state: {state.value: 1} for state in SagaState}
+MARKED = {state: {state.value: 1, "attention": 1} for state in SagaState}
 
 
 class Glance(msgspec.Struct):
@@ -13,12 +16,19 @@ class Glance(msgspec.Struct):
 
     state: SagaState
     deadline: float | None = None
+    attention: str | None = None
+
+
+def _sums(saga: OrderSaga | Glance) -> Mapping[str, int]:
+    """How many orders stand in each state, and how many a person should look at."""
+    return (ONE if saga.attention is None else MARKED)[saga.state]
 
 
 ORDER_SAGAS = TableSpec(
     "order_sagas",
     OrderSaga,
     deadline=lambda saga: saga.deadline,
-    sums=lambda saga: ONE[saga.state],  # how many orders stand in each state
+    sums=_sums,
     glance=Glance,
+    version=2,
 )

@@ -87,6 +87,7 @@ class RowMetrics(Collector):
         yield from self._counted()
         states = GaugeMetricFamily("orders_by_state", "Orders that stand in a state", labels=("state",))
         numbers, stock = self.states(), self._sums("inventory")
+        marked = self._sums("order_sagas").get("attention", 0)
         for state, number in numbers.items():
             states.add_metric((state,), number)
         yield states
@@ -95,6 +96,7 @@ class RowMetrics(Collector):
         active = sum(n for state, n in numbers.items() if state not in ENDS and state != SagaState.PARKED)
         for name, text, value in (
             ("saga_active", "Sagas that have begun and not ended", active),
+            ("orders_need_attention", "Orders that a person should look at", marked),
             ("timers_due", "Deadlines that have passed and are not acted on yet", due),
             ("inventory_reservations_active", "Reservations held", stock.get("holds", 0)),
             ("inventory_low_products", "Products at or below their threshold", stock.get("low", 0)),

@@ -121,6 +121,8 @@ DASHBOARDS: dict[str, tuple[str, tuple[Panel, ...]]] = {
             ), "s", (0, GREEN), (60, YELLOW), (600, RED)),
             stat("Active", "sum(saga_active)"),
             stat("Oversold units", "sum(oversold)", "short", (0, GREEN), (1, RED), note="Never anything but 0"),
+            stat("Need attention", "sum(orders_need_attention)", "short", (0, GREEN), (1, YELLOW),
+                 note="GET /api/orders?attention=true shows which, and why"),
             graph("Orders", "cps", {
                 "begun": per_second("saga_started_total"),
                 "{{outcome}}": per_second("saga_completed_total", "outcome"),

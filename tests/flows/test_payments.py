@@ -276,6 +276,7 @@ async def test_money_that_differs_confirms_and_calls_for_attention(
     await market.paid("order-1", amount=amount)
     saga = market.saga("order-1")
     assert (saga.state, saga.attention) == ("completed", attention)
+    assert market.engine.tables["order_sagas"].sums().get("attention", 0) == (attention is not None)
 
 
 async def test_money_in_another_currency_confirms_and_calls_for_attention(market: Market) -> None:

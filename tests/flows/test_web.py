@@ -601,11 +601,13 @@ async def test_metrics_count_holds_those_that_ran_out_and_units_oversold(shop: S
 
 
 async def test_metrics_are_right_again_after_a_restart(shop: Shop) -> None:
-    shop.put(order("order-1"), order("order-2", SagaState.CLOSED, deadline=None), cheese(low=True))
+    marked = order("order-2", SagaState.CLOSED, deadline=None, attention="paid after its cancellation")
+    shop.put(order("order-1"), marked, cheese(low=True))
     restarted = Metrics(lambda: NOON + 3600)
     restarted.watch_tables({"order_sagas": shop.order_sagas, "inventory": shop.inventory})
     assert restarted.orders_by_state(range(4))["awaiting_payment"] == 1
     assert restarted.registry.get_sample_value("saga_active") == 1
+    assert restarted.registry.get_sample_value("orders_need_attention") == 1
     assert restarted.registry.get_sample_value("timers_due") == 1
     assert restarted.registry.get_sample_value("inventory_reservations_active") == 2
     assert restarted.registry.get_sample_value("inventory_low_products") == 1

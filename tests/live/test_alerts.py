@@ -16,7 +16,7 @@ pytestmark = pytest.mark.live
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus"
 NO_NAME = re.compile(
-    r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b\w+ ?(?:by \([^)]*\) )?\(|\b(?:and|or|unless)\b|\bon \([^)]*\)|\b[\d.]\w*'
+    r'"[^"]*"|\{[^}]*\}|\[[^]]*\]|\b\w+ ?(?:by \([^)]*\) )?\(|\b(?:and|or|unless|offset)\b|\bon \([^)]*\)|\b[\d.]\w*'
 )
 """What is no metric's name in an expression: texts, labels, times, functions, words, numbers."""
 PROMETHEUS_OWN = {"up"}
