@@ -243,7 +243,7 @@ class Marketplace:
         return dead_letter(record, reason, error)
 
     def _processed(self, lane: str, records: Sequence[Record], outcomes: Sequence[str], seconds: float) -> None:
-        counts = Counter(zip((record[0] for record in records), outcomes, strict=True))
+        counts = Counter(zip((record.topic for record in records), outcomes, strict=True))
         for (topic, outcome), number in counts.items():
             self.metrics.processed_many(topic, outcome, number)
         if self._spans is not None:

@@ -281,10 +281,11 @@ class EmbeddedLog:
         placed: list[int] = []
         ends: dict[int, int] = {}
         touched: set[str] = set()
-        for topic, key, value, headers, timestamp, wanted in sends:
+        for send in sends:
+            topic, key, value, headers = send.topic, send.key, send.value, send.headers
             places = self._places(topic)
-            if wanted is not None:
-                partition = wanted
+            if send.partition is not None:
+                partition = send.partition
             else:
                 partition = partition_for(key, len(places)) if key is not None else self._commits % len(places)
             place = places[partition]
@@ -294,7 +295,7 @@ class EmbeddedLog:
             ends[place] = offset + 1
             placed.append(offset)
             touched.add(topic)
-            at = now if timestamp is None else timestamp
+            at = now if send.timestamp is None else send.timestamp
             rows.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
             if topic in self._watchers:
                 watched.append((place, Record(topic, partition, offset, at, key, value, headers)))

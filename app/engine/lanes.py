@@ -213,7 +213,7 @@ class Lane:
         if self._since is None:
             return
         records, outcomes, spent = self._records, self._outcomes, self._spent
-        newest = {(record[0], record[1]): record[2] for record in records}
+        newest = {(record.topic, record.partition): record.offset for record in records}
         offsets = {TopicPartition(*place): offset + 1 for place, offset in newest.items()}
         started = time.perf_counter()
         self._torn = True  # what fails from here on is not committed once more

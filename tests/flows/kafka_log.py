@@ -21,6 +21,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
     OffsetSpec,
 )
+from msgspec.structs import replace
 
 from app.bridging import APP_ID
 from app.engine.embedded_log import EmbeddedLog
@@ -83,7 +84,7 @@ class KafkaMarketLog:
 
     async def append(self, sends: Sequence[Send]) -> None:
         now = self.clock()
-        await self._beside.commit([send._replace(timestamp=send.timestamp or now) for send in sends])
+        await self._beside.commit([replace(send, timestamp=send.timestamp or now) for send in sends])
 
     def records(self, topic: str) -> list[Record]:
         self._read_to_the_end()

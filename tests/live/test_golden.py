@@ -54,6 +54,8 @@ async def test_whoever_asks_in_a_dialect_is_answered_in_it_and_mirrored_byte_by_
         for said in site.ours().values():
             told = json.loads(said.data)
             assert ("pattern" in told) == ("eventData" not in told) == (answers is IN_C)
-        [mirrored] = [record for record in site.records("orders") if (b"order-1", payload) == record[4:6]]
+        [mirrored] = [
+            record for record in site.records("orders") if (b"order-1", payload) == (record.key, record.value)
+        ]
         assert dict(mirrored.headers)["a4co-subject"].decode() == subject
         assert not site.records("dead-letters")

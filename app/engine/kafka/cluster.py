@@ -111,14 +111,15 @@ class Cluster:
             heard = set(last.values())
         names: dict[str, str] = {}
         produce = producer.produce
-        for at, (topic, key, value, headers, timestamp, partition) in enumerate(sends):
+        for at, send in enumerate(sends):
+            topic, headers = send.topic, send.headers
             name = names.get(topic) or names.setdefault(topic, self.outer(topic))
-            place = -1 if partition is None else partition  # librdkafka's own for "by the key"
+            place = -1 if send.partition is None else send.partition  # librdkafka's own for "by the key"
             told = delivered if at in heard else None
-            when = 0 if timestamp is None else int(1000 * timestamp)
+            when = 0 if send.timestamp is None else int(1000 * send.timestamp)
             while True:
                 try:
-                    produce(name, value, key, place, told, None, when, list(headers) if headers else None)
+                    produce(name, send.value, send.key, place, told, None, when, list(headers) if headers else None)
                 except BufferError:
                     served(lambda: producer.poll(0.1))
                 else:

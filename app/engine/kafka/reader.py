@@ -308,7 +308,11 @@ class KafkaReader:
             return []
         if not self._gone and not self._astray:
             return records
-        return [record for record in records if record.partition not in self._gone and record[:2] not in self._astray]
+        return [
+            record
+            for record in records
+            if record.partition not in self._gone and (record.topic, record.partition) not in self._astray
+        ]
 
     # ---- committing ------------------------------------------------------------------------------------
 
