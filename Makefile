@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop up down dashboards asyncapi test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop up down dashboards screenshots asyncapi test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -138,6 +138,9 @@ chaos-bridge: venv-dev ## kill the bridge, nats-server and Kafka under load, bot
 
 dashboards: ## write Grafana's dashboards anew, from deploy/grafana/dashboards.py
 	@python3 deploy/grafana/dashboards.py
+
+screenshots: venv-dev ## take docs/dashboard's pictures anew, of a demo that trades for 10 minutes (needs Chromium); SECONDS=600
+	@SECONDS=$(or $(SECONDS),600) $(BIN)/python -m tests.live.page_screenshots
 
 asyncapi: venv ## write docs/asyncapi.json anew: the events, from their types and routes
 	@env -i PATH="$$PATH" $(BIN)/a4co asyncapi > docs/asyncapi.json

@@ -7,8 +7,11 @@ import msgspec
 from app.domain.rows import OrderSaga, SagaState
 from app.engine.tables import TableSpec
 
+ATTENTION = "attention"
+"""The sum that counts the orders which a person should look at."""
+
 ONE = {state: {state.value: 1} for state in SagaState}
-MARKED = {state: {state.value: 1, "attention": 1} for state in SagaState}
+MARKED = {state: {state.value: 1, ATTENTION: 1} for state in SagaState}
 
 
 class Glance(msgspec.Struct):

@@ -1,5 +1,6 @@
 """Stock over HTTP: the order service's check, the products, and the import. Decides nothing about stock."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
@@ -101,6 +102,10 @@ class StockFilter:
         self._artisan = artisan
         self._text = text.casefold() if text else None
 
+    def most(self, sums: Mapping[str, int]) -> int | None:
+        """How many products can be wanted, by the table's sums; None: that is not known."""
+        return sums.get("low", 0) if self._low else None
+
     def wants(self, stock: Stock) -> bool:
         """Whether the product is wanted."""
         return (
@@ -126,7 +131,10 @@ class ListedProducts:
 
         async def local(partitions: set[int]) -> ProductPage:
             here = partitions & table.here()
-            found = await page(table, here, after=after, limit=limit, wanted=wanted.wants)
+            most = (
+                wanted.most(table.sums(here)) if after is None else None
+            )  # later, it is not known how many were before
+            found = await page(table, here, after=after, limit=limit, wanted=wanted.wants, most=most)
             return ProductPage(
                 items=[product_summary(stock) for stock in found.rows],
                 next_cursor=cursor_of(found.last),

@@ -1,11 +1,13 @@
 """Which orders are wanted: by state, customer, product, reason, age, and whether a person should look."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import Query
 
 from app.domain.rows import OrderSaga, SagaState
 from app.web.query import Moment, Word, seconds
+from tables.order_sagas import ATTENTION
 
 
 class OrderFilter:
@@ -34,6 +36,11 @@ class OrderFilter:
         self._since = seconds(since)
         self._until = seconds(until)
         self._idle_for = idle_for
+
+    def most(self, sums: Mapping[str, int]) -> int:
+        """How many orders can be wanted, by the table's sums of rows like these."""
+        most = sum(sums.get(state, 0) for state in self._states)
+        return min(most, sums.get(ATTENTION, 0)) if self._attention else most
 
     def wants(self, saga: OrderSaga, now: float) -> bool:
         """Whether the order is wanted. `now`: seconds since the epoch."""

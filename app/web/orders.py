@@ -124,7 +124,12 @@ class ListedOrders:
         async def local(partitions: set[int]) -> OrderPage:
             here = partitions & table.here()
             now = views.clock()
-            found = await page(table, here, after=after, limit=limit, wanted=lambda saga: wanted.wants(saga, now))
+            most = (
+                wanted.most(table.sums(here)) if after is None else None
+            )  # later, it is not known how many were before
+            found = await page(
+                table, here, after=after, limit=limit, wanted=lambda saga: wanted.wants(saga, now), most=most
+            )
             return OrderPage(
                 items=[order_summary(saga) for saga in found.rows],
                 states=views.metrics.orders_by_state(here),

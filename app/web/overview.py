@@ -11,6 +11,7 @@ from app.web.elsewhere import Elsewhere
 from app.web.freshness import fields
 from app.web.pages import PageAnswer, merged, page_answer
 from app.web.views import Views
+from tables.order_sagas import ATTENTION
 
 PATH = "/api/overview"
 
@@ -69,7 +70,7 @@ def overview_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
             orders=views.metrics.orders_by_state(partitions),
             holds=shelves.get("holds", 0),
             low_products=shelves.get("low", 0),
-            attention=orders.sums(partitions).get("attention", 0),
+            attention=orders.sums(partitions).get(ATTENTION, 0),
             open_letters=sum(
                 number
                 for counted, number in views.dead_letters.sums(here[views.dead_letters.name]).items()

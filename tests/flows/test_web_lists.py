@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import time
+from collections import Counter
 from typing import Any
 
 import httpx
@@ -24,6 +25,37 @@ async def ids(web: httpx.AsyncClient, path: str, **query: Any) -> list[str]:
 
 
 # ---- filters ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("path", "table", "flag"), [
+    ("/api/orders", "order_sagas", "attention"),
+    ("/api/inventory", "inventory", "low"),
+])  # fmt: skip
+async def test_a_search_ends_when_all_that_there_can_be_was_found(
+    shop: Shop, web: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, path: str, table: str, flag: str
+) -> None:
+    shop.put(*(order(f"o-{number:03}", attention="paid twice" if number == 1 else None) for number in range(100)))
+    shop.put(*(cheese(product_id=f"p-{number:03}", low=number == 1) for number in range(100)))
+    looked_at: list[str] = []
+    seen = getattr(shop, table)
+    items = type(seen).items
+
+    def counted(*given: Any, **options: Any) -> Any:
+        for key, row in items(seen, *given, **options):
+            looked_at.append(key)
+            yield key, row
+
+    monkeypatch.setattr(seen, "items", counted)
+    monkeypatch.setattr(seen, "sums", lambda partitions=None, sums=seen.spec.sums: _summed(seen, sums))
+    assert len(await ids(web, path, **{flag: "true"})) == 1
+    assert len(looked_at) == 3
+
+
+def _summed(table: Any, sums: Any) -> Counter[str]:
+    total: Counter[str] = Counter()
+    for row in table.rows.values():
+        total.update(sums(row))
+    return total
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import nats
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright
+from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
 
 from app.demo.envelope import encode, event, now
 from app.demo.services import PaymentService
@@ -20,6 +20,8 @@ from tests.waiting import need_live
 PRICE = 12.5
 LOADS = 30_000
 """Milliseconds that the page has for what it is waited for; it needs less than one second on a quiet machine."""
+
+expect.set_options(timeout=LOADS)
 
 QUIET = ["--no-sandbox", "--disable-dev-shm-usage", "--no-first-run", "--disable-gpu"]
 

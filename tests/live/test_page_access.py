@@ -66,7 +66,7 @@ async def _is_empty(site: PageSite) -> None:
 
 
 async def _filled(seen: Watched, view: str) -> None:
-    rows = {"overview": ".latest, .attention_panel .row", "order": ".lanes .step"}.get(view, ".row")
+    rows = {"overview": ".latest, .attention_panel .row", "order": ".lanes .step"}.get(view, "li.row")
     await expect(seen.page.locator(rows).first).to_be_visible()
 
 

@@ -75,9 +75,10 @@ function drawBar() {
 
 function attentionTally() {
   const tally = h("span", { class: "tally plum", hidden: true });
-  bar.on("attention", ({ rows, more }) => {
-    tally.hidden = rows.length === 0;
-    say(tally, `${count(rows.length)}${more ? "+" : ""}`);
+  bar.on("overview", ({ items }) => {
+    const number = items.reduce((sum, worker) => sum + worker.attention, 0);
+    tally.hidden = number === 0;
+    say(tally, count(number));
   });
   return tally;
 }

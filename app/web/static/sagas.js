@@ -1,7 +1,7 @@
 // How orders move through the saga, as far as the feed tells: which way an order took since it was seen last, and how
 // many take each way in a second.
 
-import { on, tell } from "./state.js";
+import { get, on, tell } from "./state.js";
 
 /** The ways between states. kind: how it is drawn. */
 export const WAYS = [
@@ -73,11 +73,16 @@ export function followSagas() {
     if (moves.length) tell("moves", moves);
   });
   const weight = 1 - Math.exp(-TICK / 1000 / SECONDS);
+  const sums = new Map(WAYS.map((way) => [way.id, 0]));
+  let known = 0; // how much of a whole average the ticks so far are
   setInterval(() => {
+    if (get("feed") !== "live" && !known) return;
+    known += (1 - known) * weight;
     for (const way of WAYS) {
       const now = (counts.get(way.id) * 1000) / TICK;
-      const next = rates.get(way.id) * (1 - weight) + now * weight;
-      rates.set(way.id, next < 0.02 ? 0 : next);
+      const next = sums.get(way.id) * (1 - weight) + now * weight;
+      sums.set(way.id, next);
+      rates.set(way.id, next / known < 0.02 ? 0 : next / known);
       counts.set(way.id, 0);
     }
     if (!document.hidden) tell("rates", rates);

@@ -198,6 +198,7 @@ export default {
   step_in: "arrived",
   step_out: "said",
   later: "{span} later",
+  what_DeadlineReached: "its time had come",
   timeline_label: "The order's way between the services, the saga, the stock and the mail",
   none: "none",
 

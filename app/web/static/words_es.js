@@ -198,6 +198,7 @@ export default {
   step_in: "llegó",
   step_out: "se dijo",
   later: "{span} después",
+  what_DeadlineReached: "llegó su hora",
   timeline_label: "El camino del pedido entre los servicios, la saga, el almacén y el correo",
   none: "ninguno",
 

@@ -1,6 +1,6 @@
 // Where the states stand and how the ways between them run: beside each other where there is room, else below.
 
-const WIDE = 760;
+const WIDE = 700;
 
 /** Places of the states for so many pixels: {nodes: {state: {x, y, w, h}}, height, wide}; x and y are the centres. */
 export function shape(width) {
@@ -8,7 +8,7 @@ export function shape(width) {
 }
 
 function beside(width) {
-  const w = Math.min(176, width * 0.15);
+  const w = Math.max(120, Math.min(176, width * 0.15));
   const [h, small] = [72, { w: Math.min(136, width * 0.12), h: 50 }];
   const [first, second, third, last] = [0.235 * width, 0.47 * width, 0.705 * width, width - w / 2 - 2];
   const [above, beneath] = [92, 262];

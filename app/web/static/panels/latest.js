@@ -3,7 +3,7 @@
 import { attribute, h, list, say } from "../dom.js";
 import { ago, money, moment } from "../format.js";
 import { t } from "../i18n.js";
-import { nothing, orderLink, panel, stateMark } from "./panel.js";
+import { nothing, orderLink, panel, stateMark, why } from "./panel.js";
 
 const SHOWN = 9;
 
@@ -28,12 +28,14 @@ export function latestPanel(scope) {
   return node;
 }
 
-/** A row of an order that changes with it. */
-export function orderRow(first) {
+/** A row of an order that changes with it. `wide`: with its customer, and why it was cancelled or needs a person. */
+export function orderRow(first, { wide = false } = {}) {
   const mark = h("span", { class: "mark" }, stateMark(first.state));
   const sum = h("span", { class: "sum" });
   const at = h("span", { class: "at" });
-  const node = h("li", { class: "row" }, orderLink(first.orderId), mark, sum, at);
+  const note = wide && h("span", { class: "note" });
+  const who = wide && h("span", { class: "who", title: first.customerId }, first.customerId);
+  const node = h("li", { class: "row" }, orderLink(first.orderId), who, mark, note, sum, at);
   let state = first.state;
   return {
     node,
@@ -47,6 +49,10 @@ export function orderRow(first) {
       say(sum, money(order.total, order.currency));
       say(at, ago(order.updatedAt));
       attribute(at, "title", moment(order.updatedAt));
+      if (!wide) return;
+      say(note, order.attention ? why(order.attention) : (order.cancelReason ?? ""));
+      note.classList.toggle("plum", order.attention !== null);
+      attribute(note, "title", note.textContent);
     },
   };
 }

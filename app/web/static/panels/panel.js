@@ -1,7 +1,7 @@
 // The frame of every panel: its title, a place for what an operator does there, and the list of the API behind it.
 
 import { h } from "../dom.js";
-import { t } from "../i18n.js";
+import { has, t } from "../i18n.js";
 
 const TAIL = 7; // characters
 
@@ -52,9 +52,7 @@ export function why(text) {
     .split("; ")
     .map((part) => {
       const [begin, ...rest] = part.split(": ");
-      const key = `why_${begin}`;
-      const said = t(key);
-      return said === key ? part : [said, ...rest].join(": ");
+      return has(`why_${begin}`) ? [t(`why_${begin}`), ...rest].join(": ") : part;
     })
     .join("; ");
 }

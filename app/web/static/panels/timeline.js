@@ -2,7 +2,7 @@
 
 import { h, s } from "../dom.js";
 import { precise, span } from "../format.js";
-import { t } from "../i18n.js";
+import { has, t } from "../i18n.js";
 
 const LANES = ["orders", "payments", "saga", "stock", "mail"];
 const STOCK = new Set(["Reserve", "Reserved", "Refused", "Release", "Commit", "Return"]);
@@ -130,6 +130,6 @@ function textOf(row, { narrow }) {
     "li",
     { class: `step ${kindOf(row.step)}`, css },
     !narrow && time,
-    h("span", { class: "said" }, h("span", { class: "what" }, what), h("span", { class: "unseen" }, ` ${t(`step_${direction}`)} `), h("span", { class: "detail", title: detail || null }, detail, narrow && [detail && " · ", time])),
+    h("span", { class: "said" }, h("span", { class: "what" }, has(`what_${what}`) ? t(`what_${what}`) : what), h("span", { class: "unseen" }, ` ${t(`step_${direction}`)} `), h("span", { class: "detail", title: detail || null }, detail, narrow && [detail && " · ", time])),
   );
 }

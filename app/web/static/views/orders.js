@@ -14,6 +14,7 @@ export function ordersView(scope, { query }) {
   const given = new URLSearchParams([...query].filter(([name, value]) => FIELDS.includes(name) && value));
   const path = `/api/orders?${new URLSearchParams([...given, ["limit", PAGE]])}`;
   const rows = h("ul", { class: "rows", role: "list" });
+  const head = h("div", { class: "row head", "aria-hidden": "true" }, ["order", "customer", "state", "reason", "total", "updated"].map((name) => h("span", { class: `of-${name}` }, t(name))));
   const empty = nothing(t("orders_none"));
   const trouble = h("p", { class: "problem", role: "alert", hidden: true });
   const more = h("button", { type: "button", class: "quiet", hidden: true, on: { click: () => next() } }, t("more"));
@@ -21,7 +22,7 @@ export function ordersView(scope, { query }) {
   let cursor = null;
   empty.hidden = true;
 
-  const show = () => list(rows, [...orders.values()], (order) => order.orderId, orderRow);
+  const show = () => list(rows, [...orders.values()], (order) => order.orderId, (order) => orderRow(order, { wide: true }));
   async function next() {
     more.disabled = true;
     try {
@@ -31,6 +32,7 @@ export function ordersView(scope, { query }) {
       cursor = data.nextCursor;
       more.hidden = cursor === null;
       empty.hidden = orders.size > 0 || cursor !== null;
+      head.hidden = orders.size === 0;
       trouble.hidden = true;
       show();
     } catch (error) {
@@ -46,7 +48,7 @@ export function ordersView(scope, { query }) {
     for (const order of known) orders.set(order.orderId, order);
     if (known.length) show();
   });
-  return h("div", { class: "page" }, panel({ name: "orders", api: path, text: t("orders_all"), level: "h1" }, filter(given), trouble, rows, empty, more));
+  return h("div", { class: "page" }, panel({ name: "orders", api: path, text: t("orders_all"), level: "h1" }, filter(given), trouble, head, rows, empty, more));
 }
 
 function filter(given) {
