@@ -75,7 +75,9 @@ async def test_the_browser_s_language_is_spoken_and_the_other_one_is_remembered(
         page = seen.page
         await expect(page.locator(".flow h2")).to_have_text("Flujo de la saga")
         await expect(page.locator("html")).to_have_attribute("lang", "es")
+        await expect(page.get_by_role("button", name="Español")).to_have_attribute("aria-pressed", "true")
         await page.get_by_role("button", name="English").click()
+        await expect(page.get_by_role("button", name="Español")).to_have_attribute("aria-pressed", "false")
         await expect(page.locator(".flow h2")).to_have_text("Flow of the saga")
         await page.reload()
         await expect(page.locator("html")).to_have_attribute("lang", "en")

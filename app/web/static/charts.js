@@ -57,7 +57,7 @@ export class Chart {
         padding: [10, 16, 0, 0],
         cursor: { y: false, points: { size: 6 }, drag: { setScale: false, x: false, y: false } },
         hooks: { setCursor: [(plot) => this.#tell(plot.cursor.idx)] },
-        scales: { x: { time: true, range: atLeast }, y: this.options.scale },
+        scales: { x: { time: true, range: () => atLeast(this.data?.[0] ?? []) }, y: this.options.scale },
         axes: [
           { ...axis, grid: { show: false }, values: (_, splits) => splits.map(minute), space: 64, size: 30 },
           { ...axis, size: 56, gap: 8, ...this.options.axis },
@@ -89,9 +89,10 @@ export class Chart {
   }
 }
 
-/** A quarter of an hour, and half a minute on either side. */
-function atLeast(_, first, last) {
-  return last === null ? [0, 1] : [Math.min(first, last - QUARTER) - 30, last + 30];
+/** From the first to the last of the times, at least a quarter of an hour, and half a minute on either side. */
+function atLeast(times) {
+  const last = times.at(-1) ?? Date.now() / 1000;
+  return [Math.min(times[0] ?? last, last - QUARTER) - 30, last + 30];
 }
 
 export const bars = uPlot.paths.bars({ size: [0.72, 26], radius: 0.15 });

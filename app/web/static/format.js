@@ -82,6 +82,12 @@ export function moment(iso) {
   return at ? formatter(Intl.DateTimeFormat, { dateStyle: "medium", timeStyle: "medium" }).format(at) : DASH;
 }
 
+/** 17:41:32 where that was today, else with its date. */
+export function since(iso) {
+  const at = new Date(iso);
+  return at.toDateString() === new Date().toDateString() ? time(at) : moment(iso);
+}
+
 /** 17:41:32.123 */
 export function precise(iso) {
   const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };

@@ -4,7 +4,7 @@ import { h, say } from "./dom.js";
 import { count, time } from "./format.js";
 import { language, onLanguage, speak, t } from "./i18n.js";
 import { startFeed } from "./live.js";
-import { watchOverview } from "./overview.js";
+import { sum, watchOverview } from "./overview.js";
 import { keepLists } from "./rows.js";
 import { followSagas } from "./sagas.js";
 import { Scope } from "./scope.js";
@@ -76,7 +76,7 @@ function drawBar() {
 function attentionTally() {
   const tally = h("span", { class: "tally plum", hidden: true });
   bar.on("overview", ({ items }) => {
-    const number = items.reduce((sum, worker) => sum + worker.attention, 0);
+    const number = sum(items, "attention");
     tally.hidden = number === 0;
     say(tally, count(number));
   });
@@ -102,7 +102,7 @@ function finder() {
 }
 
 function languages() {
-  const button = (name, word) => h("button", { type: "button", lang: name, title: word, "aria-label": word, "aria-pressed": language() === name, on: { click: () => speak(name) } }, name.toUpperCase());
+  const button = (name, word) => h("button", { type: "button", lang: name, title: word, "aria-label": word, "aria-pressed": String(language() === name), on: { click: () => speak(name) } }, name.toUpperCase());
   return h("div", { class: "switch", role: "group", "aria-label": t("language") }, button("es", "Español"), button("en", "English"));
 }
 

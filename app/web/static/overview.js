@@ -57,6 +57,11 @@ function count(overview) {
   if (!before || now - before.at > 300) before = { at: now, workers };
 }
 
+/** What the workers have of it together. */
+export function sum(workers, name) {
+  return workers.reduce((total, worker) => total + worker[name], 0);
+}
+
 function added(samples, sample) {
   const last = samples.at(-1) ?? sample;
   const next = last * (1 - WEIGHT) + sample * WEIGHT;

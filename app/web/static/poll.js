@@ -7,7 +7,7 @@ const running = new Set();
 
 class Poll {
   constructor(path, seconds, told, failed) {
-    Object.assign(this, { path, seconds, told, failed, timer: 0, failures: 0, asking: false });
+    Object.assign(this, { path, seconds, told, failed, timer: 0, failures: 0, asking: false, again: false, began: 0 });
     this.stopping = new AbortController();
   }
 
@@ -26,11 +26,14 @@ class Poll {
     if (!this.stopping.signal.aborted && !document.hidden) this.timer = setTimeout(() => this.#turn(), seconds * 1000);
   }
 
-  /** Ask now; what is under way is waited for. */
+  /** Ask now; once more, where an answer is under way that may be older than this moment. */
   async now() {
     clearTimeout(this.timer);
-    if (this.asking || document.hidden || this.stopping.signal.aborted) return;
+    if (document.hidden || this.stopping.signal.aborted) return;
+    this.again = this.asking;
+    if (this.asking) return;
     this.asking = true;
+    this.began = performance.now();
     try {
       const path = typeof this.path === "function" ? this.path() : this.path;
       const { data, changed } = await ask(path, this.stopping.signal);
@@ -43,6 +46,7 @@ class Poll {
     } finally {
       this.asking = false;
     }
+    if (this.again) return this.now();
     const wait = this.failures ? Math.min(LONGEST, 2 ** Math.min(this.failures - 1, 4)) : this.seconds;
     this.#later(wait);
   }

@@ -4,7 +4,8 @@
 import { get, on, set } from "./state.js";
 import { poll } from "./poll.js";
 
-const SHOWN = 50;
+const SHOWN = 100;
+const MOST = 400; // that are kept of those that come
 const LATEST = 40;
 const WITHOUT_FEED = 15; // seconds
 
@@ -12,23 +13,34 @@ const WITHOUT_FEED = 15; // seconds
 function kept({ name, path, topic, key, wanted, order }) {
   let rows = new Map();
   let more = false;
-  const told = () => set(name, { rows: [...rows.values()].sort(order), more });
+  let since = []; // what the feed told while the list was asked for: the answer may be older
+  const told = () => {
+    const sorted = [...rows.values()].sort(order);
+    for (const row of sorted.splice(MOST)) more = rows.delete(row[key]);
+    set(name, { rows: sorted, more });
+  };
   const asked = poll(path, WITHOUT_FEED, (page) => {
     rows = new Map(page.items.map((row) => [row[key], row]));
     more = page.nextCursor !== null;
+    for (const { row, at } of since) if (at >= asked.began) changed(row);
+    since = [];
     told();
   });
   asked.needed = () => get("feed") !== "live";
   on("reload", () => asked.now());
   on("feed", () => asked.now());
   on(topic, (came) => {
-    let changed = false;
-    for (const row of came) {
-      if (wanted(row)) changed = Boolean(rows.set(row[key], row));
-      else changed = rows.delete(row[key]) || changed;
-    }
-    if (changed && get(name)) told();
+    const at = performance.now();
+    if (asked.asking) since.push(...came.map((row) => ({ row, at })));
+    if (came.filter(changed).length && get(name)) told();
   });
+
+  /** Whether the row changes the list. */
+  function changed(row) {
+    if (!wanted(row)) return rows.delete(row[key]);
+    rows.set(row[key], row);
+    return true;
+  }
 }
 
 /** Begin to keep them. */

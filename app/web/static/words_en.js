@@ -48,7 +48,7 @@ export default {
   events_per_second: "Events per second",
   confirmed_part: "Confirmed",
   confirmed_of: "{part} of {all}, last hour",
-  to_reserved: "Created → stock reserved",
+  to_reserved: "Created → reserved",
   to_confirmed: "Created → confirmed",
   p95: "95 %: {span}",
   median: "median, last 15 min",
@@ -104,7 +104,7 @@ export default {
   low_left: "{available} left",
   low_threshold: "threshold {n}",
   low_reserved: "{n} reserved",
-  searched: "Among the first rows only: the list goes on.",
+  searched: "These are not all of them: the list goes on.",
 
   timers: "Timers",
   timers_text: "{waiting} waiting",

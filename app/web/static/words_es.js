@@ -104,7 +104,7 @@ export default {
   low_left: "quedan {available}",
   low_threshold: "umbral {n}",
   low_reserved: "{n} reservados",
-  searched: "Solo entre las primeras filas: la lista sigue.",
+  searched: "No son todos: la lista sigue.",
 
   timers: "Temporizadores",
   timers_text: "{waiting} en espera",

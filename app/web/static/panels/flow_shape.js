@@ -9,12 +9,12 @@ export function shape(width) {
 
 function beside(width) {
   const w = Math.max(120, Math.min(176, width * 0.15));
-  const [h, small] = [72, { w: Math.min(136, width * 0.12), h: 50 }];
+  const [h, small] = [72, { w: Math.min(136, width * 0.12), h: 48 }];
   const [first, second, third, last] = [0.235 * width, 0.47 * width, 0.705 * width, width - w / 2 - 2];
-  const [above, beneath] = [92, 262];
+  const [above, beneath] = [76, 246];
   return {
     wide: true,
-    height: 348,
+    height: 332,
     nodes: {
       new: { x: 30, y: above, w: 60, h: 40 },
       reserving: { x: first, y: above, w, h },
@@ -24,9 +24,9 @@ function beside(width) {
       payment_retry: { x: second, y: beneath, w, h },
       cancelled: { x: third, y: beneath, w, h },
       closed: { x: last, y: beneath, w, h },
-      parked: { x: 0.09 * width, y: 200, ...small },
-      confirming: { x: (second + third) / 2, y: 28, ...small },
-      cancelling: { x: (second + third) / 2, y: 178, ...small },
+      parked: { x: 0.09 * width, y: 186, ...small },
+      confirming: { x: (second + third) / 2, y: 26, ...small },
+      cancelling: { x: (second + third) / 2, y: 162, ...small },
     },
   };
 }

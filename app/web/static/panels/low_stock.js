@@ -3,6 +3,7 @@
 import { h, list, say } from "../dom.js";
 import { count } from "../format.js";
 import { t } from "../i18n.js";
+import { sum } from "../overview.js";
 import { nothing, panel } from "./panel.js";
 
 const SHOWN = 6;
@@ -18,11 +19,14 @@ export function lowStockPanel(scope, { all = false } = {}) {
     { name: "low", api: LIST, note: number, more, text: all && t("low_text"), level: all ? "h1" : "h2" },
     rows, empty, all && searched,
   );
+  scope.on("overview", ({ items }) => {
+    const all = sum(items, "lowProducts");
+    number.hidden = all === 0;
+    say(number, count(all));
+  });
   scope.on("low", ({ rows: products, more: cut }) => {
     empty.hidden = products.length > 0;
     searched.hidden = !cut;
-    number.hidden = products.length === 0;
-    say(number, `${count(products.length)}${cut ? "+" : ""}`);
     list(rows, all ? products : products.slice(0, SHOWN), (product) => product.productId, shelfRow);
   });
   return node;

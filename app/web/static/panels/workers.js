@@ -1,7 +1,7 @@
 // Who works, and who has which partition of each table.
 
 import { h, list, say } from "../dom.js";
-import { count, moment } from "../format.js";
+import { count, since } from "../format.js";
 import { t } from "../i18n.js";
 import { panel } from "./panel.js";
 
@@ -20,7 +20,7 @@ export function workersPanel(scope) {
 function workerRow({ worker, place, startedAt }) {
   const rows = h("span", { class: "at" });
   return {
-    node: h("li", { class: "row worker" }, h("span", { class: `swatch worker-${place % COLOURS}` }, String(place + 1)), h("span", { class: "name" }, worker), rows, h("span", { class: "sub" }, t("worker_since", { at: moment(startedAt) }))),
+    node: h("li", { class: "row worker" }, h("span", { class: `swatch worker-${place % COLOURS}` }, String(place + 1)), h("span", { class: "name" }, worker), rows, h("span", { class: "sub" }, t("worker_since", { at: since(startedAt) }))),
     show(now) {
       const total = Object.values(now.rows).reduce((sum, each) => sum + each, 0);
       say(rows, t("rows", { n: count(total), number: total }));
