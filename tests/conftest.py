@@ -1,5 +1,7 @@
 """What every test shares: the log that flows run over, and an environment without the developer's settings."""
 
+import os
+
 import pytest
 
 from app.settings import Settings
@@ -12,9 +14,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Tests of what only the embedded log has are skipped on another, with the reason that they give."""
+    """Tests of what only the embedded log has are skipped on another, with the reason that they give.
+
+    With RERUN_LIVE=1 a test with real servers that fails is run once more, and named at the end: a machine that is
+    shared may stand still for longer than any of them waits.
+    """
     kind = config.getoption("--log")
+    again = pytest.mark.flaky(reruns=1)
     for item in items:
+        if os.environ.get("RERUN_LIVE") and "live" in item.path.parts:
+            item.add_marker(again)
         for mark in item.iter_markers("embedded_only"):
             if kind != "embedded":
                 item.add_marker(pytest.mark.skip(f"not on {kind}: {mark.args[0]}"))
