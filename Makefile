@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop up down dashboards screenshots asyncapi test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
+.PHONY: help venv venv-dev demo worker kafka kafka-stop up down dashboards screenshots asyncapi test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover bench-reads chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,6 +115,10 @@ bench-recovery: venv-dev ## measure how long a million rows take to be back, on 
 
 bench-takeover: venv-dev ## kill the process that runs the bridge, and time the next one (Java 17, Maven); KILLS=10 SEED=n
 	@$(BIN)/python -m bench.takeover --kills $(or $(KILLS),10) $(if $(SEED),--seed $(SEED))
+
+bench-reads: venv-dev ## 1,000 reads/s of products and orders over HTTP while 500 orders/s come over NATS; RATE=1000 ORDERS=500 SECONDS=25
+	@$(BIN)/python -m bench.point_reads $(if $(RATE),--rate $(RATE)) $(if $(ORDERS),--orders $(ORDERS)) \
+		$(if $(SECONDS),--seconds $(SECONDS))
 
 chaos: venv-dev ## kill the worker again and again and compare with a model; KILLS=30 SEED=n ORDERS=n
 	@$(BIN)/python -m bench.chaos --kills $(or $(KILLS),30) $(if $(SEED),--seed $(SEED)) $(if $(ORDERS),--orders $(ORDERS))

@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from app.engine.collecting import collect_seldom
+from app.engine.collecting import collect_briefly
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError, LogAway, LogFailed
 from app.engine.kafka.log import KafkaLog
@@ -134,7 +134,7 @@ class BridgeProcess:
                 logger.warning("the topics are not there yet, trying again", cause=str(error))
                 await asyncio.sleep(AGAIN)
         watch_bridge(self.metrics, self._bridge)
-        collect_seldom()
+        collect_briefly()
         await self._bridge.start()
         self._telling = asyncio.create_task(backlog.tell(self._bridge.status), name="backlog")
 

@@ -229,7 +229,7 @@ SIZES = {"minute": Size(60, 48 * 3600.0), "hour": Size(3600, 90 * 86400.0), "day
 """In UTC."""
 
 
-class Bucket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Bucket(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """What is counted of one partition in one minute, hour or day. Key: `key_of`.
 
     `offset` and `at` are the newest record's in it, which tell when the same one comes again. `outdated`: when it goes.

@@ -33,7 +33,7 @@ class LetterState(StrEnum):
     DISCARDED = "discarded"
 
 
-class Act(msgspec.Struct, frozen=True, omit_defaults=True):
+class Act(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """What was done with a letter. `by` is who says so; `detail` the reason of a discard, or what was edited."""
 
     at: float
@@ -42,7 +42,7 @@ class Act(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str = ""
 
 
-class Letter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Letter(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """One dead letter. Key: its id. `place` is partition and offset in `topic`, if it had come so far.
 
     `former` is the letter whose replay this one was, `latter` the one that this one's replay became.

@@ -11,7 +11,7 @@ import msgspec
 Money = int | float
 
 
-class Line(msgspec.Struct, frozen=True, omit_defaults=True):
+class Line(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """One line of an order. The same product may stand on two lines."""
 
     product_id: str
@@ -21,7 +21,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     artisan_id: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+class Message(msgspec.Struct, gc=False, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
     """Every message: its id (deduplication), its row's key, and when it was recorded in the log.
 
     `at` is the time of the log's record (the server's clock), never the publisher's claim: deadlines are

@@ -23,7 +23,7 @@ class SagaState(StrEnum):
     CLOSED = "closed"  # cancelled and the customer told
 
 
-class Held(msgspec.Struct, frozen=True, omit_defaults=True):
+class Held(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """What the saga knows of one product. status: asked | held | refused | released | committed | returned."""
 
     quantity: int
@@ -33,7 +33,7 @@ class Held(msgspec.Struct, frozen=True, omit_defaults=True):
     product_name: str | None = None
 
 
-class Step(msgspec.Struct, frozen=True, omit_defaults=True):
+class Step(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """One entry of an order's timeline. direction: in | out."""
 
     at: float
@@ -43,7 +43,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True):
     event_id: str = ""
 
 
-class OrderSaga(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class OrderSaga(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """One order. Key: order id. `deadline` (seconds since the epoch): the next moment to act, None: there is none."""
 
     order_id: str
@@ -77,14 +77,14 @@ class OrderSaga(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeline: tuple[Step, ...] = ()  # bounded
 
 
-class Hold(msgspec.Struct, frozen=True):
+class Hold(msgspec.Struct, gc=False, frozen=True):
     """Units of a product that are promised to one order. `expires_at`: the order's saga releases it then."""
 
     quantity: int
     expires_at: float
 
 
-class Stock(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Stock(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
     """One product. Key: product id. available = on_hand - sum of the holds, never below 0."""
 
     product_id: str

@@ -8,7 +8,10 @@ from collections.abc import Iterable
 from app.engine.records import Record
 
 KEPT_BYTES = 16 * 1024 * 1024
-"""Bytes that are kept at most, but for one commit; above it, the older half of each partition goes."""
+"""Bytes that are kept at most, but for one commit; above it, the oldest of each partition go."""
+
+PART = 32
+"""So many parts are what is kept: one goes at a time. To let go of the half at once took 11 ms."""
 
 RECORD = 400
 """Bytes of a record beside its value, roughly: the objects themselves, key and headers."""
@@ -32,10 +35,11 @@ class Tails:
                 tail.append(record)
             size += RECORD + len(record.value or b"")
         self._bytes += size
-        if self._bytes > KEPT_BYTES:
+        while self._bytes > KEPT_BYTES and tails:
             for tail in tails.values():
-                del tail[: len(tail) // 2 + 1]
-            self._bytes = sum(RECORD + len(record.value or b"") for tail in tails.values() for record in tail)
+                oldest = len(tail) // PART + 1
+                self._bytes -= sum(RECORD + len(record.value or b"") for record in tail[:oldest])
+                del tail[:oldest]
 
     def read(self, place: int, offset: int, limit: int) -> list[Record] | None:
         """At most `limit` records from `offset` on; None when not all of them are kept."""

@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from app.engine.cancelling import together
-from app.engine.collecting import collect_seldom
+from app.engine.collecting import collect_briefly
 from app.engine.errors import EngineError
 from app.engine.lanes import Effect, EffectLane, Hooks, Lane, Reducer, ReducerLane, Topic
 from app.engine.log import Log
@@ -101,7 +101,7 @@ class Engine:
 
     async def start(self) -> None:
         """Start every lane; on an embedded log, the tables are up to date when this returns. `open` comes first."""
-        collect_seldom()
+        collect_briefly()
         await together(lane.reader.start(lane) for lane in self.lanes)
         works = {lane.name: lane.run for lane in self.lanes}
         if not self.log.keeps_itself_small:

@@ -35,6 +35,7 @@ from app.web.flat import RESPONSES, Form, flat
 from app.web.freshness import fields
 from app.web.pages import BREATH, PageAnswer, page_answer
 from app.web.problems import Fault, ProblemError
+from app.web.query import given
 from app.web.views import Views
 
 PATH = "/api/analytics"
@@ -331,14 +332,14 @@ def analytics_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     counted = Counted(views, elsewhere)
 
     @router.get(f"{PATH}/dashboard", responses=says(AnalyticsDashboard, 400, 422, 503))
-    async def show_dashboard(request: Request, asked: Annotated[Asked, Depends()]) -> Response:
+    async def show_dashboard(request: Request, asked: Annotated[Asked, Depends(given(Asked))]) -> Response:
         """Show what was counted from `from` to `to` altogether, and the orders by `bucket`."""
         return json_answer(await _dashboard(request, counted, asked))
 
     @router.get(f"{PATH}/buckets", responses=says(BucketPage, 400, 422, 503))
     async def list_buckets(
         request: Request,
-        asked: Annotated[Asked, Depends()],
+        asked: Annotated[Asked, Depends(given(Asked))],
         measure: Annotated[list[str] | None, Query(max_length=20)] = None,
     ) -> Response:
         """List the buckets as they are kept, all partitions added up."""
@@ -357,10 +358,10 @@ def analytics_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
 def _series_routes(router: APIRouter, counted: Counted, name: str, page: type[SeriesPage]) -> None:
     about = (page.__doc__ or "").partition("\n")[0]
 
-    async def list_rows(request: Request, asked: Annotated[Asked, Depends()]) -> Response:
+    async def list_rows(request: Request, asked: Annotated[Asked, Depends(given(Asked))]) -> Response:
         return page_answer(request, await counted.series(request, name, asked))
 
-    async def flat_rows(request: Request, form: Form, asked: Annotated[Asked, Depends()]) -> Response:
+    async def flat_rows(request: Request, form: Form, asked: Annotated[Asked, Depends(given(Asked))]) -> Response:
         async def fetch(_cursor: str | None, _listed: str) -> SeriesPage:
             return await counted.series(request, name, asked)
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import msgspec
 from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from app.asyncapi.document import document as events_document
 from app.engine.errors import PartitionElsewhere
@@ -29,6 +30,7 @@ from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
 from app.web.measured import MeasuredRequests
 from app.web.page import page_routes
+from app.web.point_reads import PointReads
 from app.web.security import SecurityHeaders
 from app.web.views import Views
 
@@ -53,7 +55,14 @@ class BridgeProcess(health.Watched, bridge.Bridged, Protocol):
 
 
 class Api(FastAPI):
-    """FastAPI whose schemas are those of the Structs that are sent."""
+    """FastAPI whose schemas are those of the Structs that are sent. `reads` has its turn before anything else."""
+
+    reads: PointReads
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if not await self.reads.answered(scope, send):
+            await super().__call__(scope, receive, send)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, made once."""
@@ -93,6 +102,7 @@ def create_api(views: Views) -> FastAPI:
         redirect_slashes=False,
         lifespan=lifespan,
     )
+    api.reads = PointReads(views)
     api.add_middleware(SecurityHeaders)
     api.add_middleware(MeasuredRequests, metrics=views.metrics)
     problems.install_problems(api)

@@ -21,6 +21,7 @@ from app.web.freshness import Freshness, fields
 from app.web.letter_filter import LetterFilter, Order, Selection
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page, page_answer
 from app.web.problems import ProblemError
+from app.web.query import given
 from app.web.views import ReadTable
 from bridge.dead_letters import is_json
 
@@ -156,7 +157,7 @@ def letter_routes(shown: ShownLetters) -> APIRouter:
     @router.get(PATH, responses=says(LetterPage, 400, 422, 503))
     async def list_letters(
         request: Request,
-        wanted: Annotated[LetterFilter, Depends()],
+        wanted: Annotated[LetterFilter, Depends(given(LetterFilter))],
         order: Order = Order.NEWEST,
         limit: Annotated[int, Query(ge=1, le=1000)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,

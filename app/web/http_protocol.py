@@ -3,13 +3,13 @@
 import asyncio
 from typing import Any
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 STALLED = 30.0
 """Seconds in which a client has to take what waits for it here, which is some 64 KiB at most."""
 
 
-class HttpProtocol(H11Protocol):
+class HttpProtocol(HttpToolsProtocol):
     """Of one connection."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

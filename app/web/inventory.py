@@ -15,10 +15,10 @@ from app.web.bodies import json_body_of, whole
 from app.web.cart import MAX_UNITS
 from app.web.elsewhere import Elsewhere
 from app.web.flat import RESPONSES, ROWS, Form, flat
-from app.web.freshness import Wait, fields, tag, unchanged
+from app.web.freshness import Freshness, Wait, fields, tag, unchanged
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page, page_answer
 from app.web.problems import Fault, NotReadyError, ProblemError
-from app.web.query import Word
+from app.web.query import Word, given
 from app.web.stock_lines import StockLine, check_lines
 from app.web.views import Views
 
@@ -83,6 +83,7 @@ class Imported(Answer, frozen=True, kw_only=True):
 ProductId = Annotated[str, Path(alias="productId", max_length=MAX_ID)]
 
 PATH = "/api/inventory"
+CHECK = f"{PATH}/check"
 
 ANSWERS = (InventoryCheck, ProductWithHolds, ProductPage, Imported, StockLine)
 
@@ -162,29 +163,20 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
             raise ProblemError("unknown-product", f"There is no product {product_id}.")
         return stock
 
-    @router.get("/api/inventory/check/{productId}", responses=says(InventoryCheck, 404, 422, 503))
+    @router.get(CHECK + "/{productId}", responses=says(InventoryCheck, 404, 422, 503))
     async def check_inventory(
         product_id: ProductId,
-        wait: Annotated[Wait, Depends()],
+        wait: Annotated[Wait, Depends(given(Wait))],
         quantity: Annotated[int | None, Query(ge=1, le=MAX_UNITS)] = None,
     ) -> Response:
         """Ask how many units of a product can be sold now."""
         stock = await stock_of(product_id, wait)
-        available = stock.available
-        answer = InventoryCheck(
-            product_id=product_id,
-            available=available,
-            quantity=msgspec.UNSET if quantity is None else quantity,
-            sufficient=msgspec.UNSET if quantity is None else available >= quantity,
-            as_of=iso(stock.updated_at),
-            **fields(views.freshness(views.inventory.name)),
-        )
-        return json_answer(answer)
+        return check_answer(stock, views.freshness(views.inventory.name), quantity)
 
     @router.get(PATH, responses=says(ProductPage, 400, 422, 503))
     async def list_products(
         request: Request,
-        wanted: Annotated[StockFilter, Depends()],
+        wanted: Annotated[StockFilter, Depends(given(StockFilter))],
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
@@ -192,7 +184,9 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
         return page_answer(request, await products.page(request, wanted, limit, cursor))
 
     @router.get(PATH + ".{form}", responses=RESPONSES)
-    async def flat_products(request: Request, form: Form, wanted: Annotated[StockFilter, Depends()]) -> Response:
+    async def flat_products(
+        request: Request, form: Form, wanted: Annotated[StockFilter, Depends(given(StockFilter))]
+    ) -> Response:
         """Give every product of a filter as CSV or NDJSON."""
 
         async def fetch(cursor: str | None, listed: str) -> ProductPage:
@@ -201,7 +195,9 @@ def inventory_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
         return await flat(request, PATH, form, ProductSummary, fetch)
 
     @router.get(PATH + "/{productId}", responses=says(ProductWithHolds, 404, 422, 503))
-    async def get_product(request: Request, product_id: ProductId, wait: Annotated[Wait, Depends()]) -> Response:
+    async def get_product(
+        request: Request, product_id: ProductId, wait: Annotated[Wait, Depends(given(Wait))]
+    ) -> Response:
         """Show one product with what is reserved of it."""
         stock = await stock_of(product_id, wait)
         holds = [
@@ -236,6 +232,20 @@ _IMPORT_BODY = {
     "required": True,
     "content": {"application/json": {"schema": {"type": "array", "items": {"$ref": "#/components/schemas/StockLine"}}}},
 }
+
+
+def check_answer(stock: Stock, freshness: Freshness, quantity: int | None = None) -> Response:
+    """How many units there are, and whether so many."""
+    available = stock.available
+    answer = InventoryCheck(
+        product_id=stock.product_id,
+        available=available,
+        quantity=msgspec.UNSET if quantity is None else quantity,
+        sufficient=msgspec.UNSET if quantity is None else available >= quantity,
+        as_of=iso(stock.updated_at),
+        **fields(freshness),
+    )
+    return json_answer(answer)
 
 
 def product_summary(stock: Stock) -> ProductSummary:

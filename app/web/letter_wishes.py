@@ -24,6 +24,7 @@ from app.web.dead_letters import PATH, DeadLetter, LetterPage, ShownLetters
 from app.web.letter_filter import LetterFilter, Order, Selection
 from app.web.pages import LONGEST_CURSOR, PageAnswer, key_of
 from app.web.problems import Fault, ProblemError
+from app.web.query import given
 
 AWAITED = 1.2
 """Seconds that an answer waits for the row to tell what came of a wish; another worker that asks us waits 2."""
@@ -108,7 +109,7 @@ def _about_many(router: APIRouter, shown: ShownLetters) -> None:
     @router.post(PATH + "/replay", responses=accepts(LettersDone, *problems), openapi_extra=_body(ReplaySome))
     async def replay_letters(
         request: Request,
-        wanted: Annotated[LetterFilter, Depends()],
+        wanted: Annotated[LetterFilter, Depends(given(LetterFilter))],
         limit: Limit = 100,
         cursor: Cursor = None,
         dry_run: DryRun = False,
@@ -122,7 +123,7 @@ def _about_many(router: APIRouter, shown: ShownLetters) -> None:
     @router.post(PATH + "/discard", responses=accepts(LettersDone, *problems), openapi_extra=_body(DiscardSome))
     async def discard_letters(
         request: Request,
-        wanted: Annotated[LetterFilter, Depends()],
+        wanted: Annotated[LetterFilter, Depends(given(LetterFilter))],
         limit: Limit = 100,
         cursor: Cursor = None,
         dry_run: DryRun = False,

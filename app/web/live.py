@@ -13,6 +13,7 @@ from app.web.live_feed import LiveFeed
 from app.web.live_filter import LiveFilter
 from app.web.live_stream import LiveStream
 from app.web.orders import OrderSummary
+from app.web.query import given
 
 ANSWERS = (Hello, Restart, Dropped)
 
@@ -54,7 +55,7 @@ def live_routes(feed: LiveFeed) -> APIRouter:
 
     @router.get("/api/live", responses=RESPONSES)
     async def live(
-        wanted: Annotated[LiveFilter, Depends()],
+        wanted: Annotated[LiveFilter, Depends(given(LiveFilter))],
         after: Place = None,
         last_event_id: Annotated[str | None, Header(max_length=LONGEST_PLACE)] = None,
     ) -> Response:

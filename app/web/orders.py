@@ -18,6 +18,7 @@ from app.web.freshness import Freshness, Wait, fields, tag, unchanged
 from app.web.order_filter import OrderFilter
 from app.web.pages import LONGEST_CURSOR, PageAnswer, cursor_of, key_of, merged, page, page_answer
 from app.web.problems import NotReadyError, ProblemError
+from app.web.query import given
 from app.web.views import Views
 
 
@@ -154,7 +155,7 @@ def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     @router.get(PATH, responses=says(OrderPage, 400, 422, 503))
     async def list_orders(
         request: Request,
-        wanted: Annotated[OrderFilter, Depends()],
+        wanted: Annotated[OrderFilter, Depends(given(OrderFilter))],
         limit: Annotated[int, Query(ge=1, le=500)] = 50,
         cursor: Annotated[str | None, Query(max_length=LONGEST_CURSOR)] = None,
     ) -> Response:
@@ -162,7 +163,9 @@ def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
         return page_answer(request, await orders.page(request, wanted, limit, cursor))
 
     @router.get(PATH + ".{form}", responses=RESPONSES)
-    async def flat_orders(request: Request, form: Form, wanted: Annotated[OrderFilter, Depends()]) -> Response:
+    async def flat_orders(
+        request: Request, form: Form, wanted: Annotated[OrderFilter, Depends(given(OrderFilter))]
+    ) -> Response:
         """Give every order of a filter as CSV or NDJSON."""
 
         async def fetch(cursor: str | None, listed: str) -> OrderPage:
@@ -174,7 +177,7 @@ def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
     async def get_order(
         request: Request,
         order_id: Annotated[str, Path(alias="orderId", max_length=MAX_ID)],
-        wait: Annotated[Wait, Depends()],
+        wait: Annotated[Wait, Depends(given(Wait))],
     ) -> Response:
         """Show one order with its timeline."""
         saga = await wait.until(lambda: views.order_sagas.get(order_id), _has)
@@ -183,12 +186,14 @@ def order_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
             if not ready:
                 raise NotReadyError(reasons)
             raise ProblemError("unknown-order", f"There is no order {order_id}.")
-        etag = tag(saga)
-        return unchanged(request, etag) or json_answer(
-            _order(saga, views.freshness("order_sagas")), headers={"etag": etag}
-        )
+        return unchanged(request, tag(saga)) or order_answer(saga, views.freshness(views.order_sagas.name))
 
     return router
+
+
+def order_answer(saga: OrderSaga, freshness: Freshness) -> Response:
+    """The order with its timeline."""
+    return json_answer(_order(saga, freshness), headers={"etag": tag(saga)})
 
 
 def order_summary(saga: OrderSaga) -> OrderSummary:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app import logs
 from app.bridging import make_bridge
-from app.engine.collecting import collect_seldom
+from app.engine.collecting import collect_briefly
 from app.engine.open_logs import log_at
 from app.main import run_bridge
 from app.metrics.worker import Metrics
@@ -50,7 +50,7 @@ async def embedded(settings: Settings, where: str) -> int:
 
     log = log_at(where)
     await log.prepare(dict.fromkeys(ALL, False), PARTITIONS)
-    collect_seldom()
+    collect_briefly()
     bridge = make_bridge(settings, load_routes(settings.routes_file), log, Metrics(time.time), failed)
     await bridge.start()
     code = await ended

@@ -80,6 +80,10 @@ class NatsServer:
                 return
         raise AssertionError(f"nats-server isn't up after 10 s:\n{self.output()}")
 
+    @property
+    def pid(self) -> int | None:
+        return None if self._process is None else self._process.pid
+
     def kill(self) -> None:
         """SIGKILL."""
         self._end(signal.SIGKILL)
