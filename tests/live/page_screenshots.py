@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Error, Page
 
 from tests.live.nats_server import free_ports
 from tests.live.page_site import browsing
@@ -53,7 +53,8 @@ async def _take(browser: Browser, url: str) -> None:
     await asyncio.sleep(min(TRADES, LOOKS))
     failed = await asyncio.to_thread(_an_order_that_could_not_be_paid, url)
     order = await _page(browser, f"{url}/#/orders/{failed}", color_scheme="light", viewport=DESK)
-    await asyncio.sleep(2)
+    with contextlib.suppress(Error):
+        await light.locator(".low .row").first.wait_for(timeout=60_000)  # something is low every now and then
     whole = {"light": light, "order": order}
     for name, page in (whole | {"dark": dark, "phone": phone}).items():
         await page.screenshot(path=PICTURES / f"{name}.png", full_page=name in whole)

@@ -1,5 +1,6 @@
 """The dashboard in a real Chromium, on a real worker and NATS: it shows what happens while it happens."""
 
+import re
 from collections.abc import AsyncIterator
 
 import pytest
@@ -139,6 +140,20 @@ async def _look_away(seen: Watched, *, hidden: bool) -> None:
         }""",
         hidden,
     )
+
+
+async def test_without_a_live_feed_the_page_asks_and_says_so(site: PageSite) -> None:
+    async with site.open(faults=True) as seen:
+        await seen.page.route("**/api/live*", lambda route: route.fulfill(status=503))
+        await seen.page.reload()
+        await seen.connected("polling")
+        await expect(seen.page.locator("#notices")).to_contain_text("no live feed")
+        number = seen.page.locator('[data-state="completed"] .node-number')
+        await expect(number).to_have_text(re.compile(r"\d+"))
+        before = int(await number.text_content() or 0)
+        await site.order("order_asked_for", CHEESE)
+        await expect(number).to_have_text(str(before + 1))
+        assert [fault for fault in seen.faults if "503" not in fault] == []
 
 
 async def test_the_page_catches_up_by_itself_when_the_worker_was_killed(site: PageSite) -> None:

@@ -14,7 +14,9 @@ function formatter(kind, options) {
 
 /** 12,345 */
 export function count(number) {
-  return number === null || number === undefined ? DASH : formatter(Intl.NumberFormat, { useGrouping: "min2" }).format(number);
+  return number === null || number === undefined
+    ? DASH
+    : formatter(Intl.NumberFormat, { useGrouping: "min2" }).format(number);
 }
 
 /** 12.3 below 100, 123 from there on. */
@@ -73,7 +75,10 @@ export function ago(iso, now = Date.now()) {
   if (seconds < 2) return t("now");
   const [divisor, unit] =
     seconds < 60 ? [1, "second"] : seconds < 3600 ? [60, "minute"] : seconds < 86400 ? [3600, "hour"] : [86400, "day"];
-  return formatter(Intl.RelativeTimeFormat, { style: "narrow", numeric: "always" }).format(-Math.floor(seconds / divisor), unit);
+  return formatter(Intl.RelativeTimeFormat, { style: "narrow", numeric: "always" }).format(
+    -Math.floor(seconds / divisor),
+    unit,
+  );
 }
 
 /** 28 Nov, 17:41:32 */
@@ -90,13 +95,21 @@ export function since(iso) {
 
 /** 17:41:32.123 */
 export function precise(iso) {
-  const options = { hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, hourCycle: "h23" };
+  const options = {
+    hour: "2-digit",
+    minute: "2-digit",
+    second: "2-digit",
+    fractionalSecondDigits: 3,
+    hourCycle: "h23",
+  };
   return formatter(Intl.DateTimeFormat, options).format(new Date(iso));
 }
 
 /** 17:41 of seconds since the epoch. */
 export function minute(seconds) {
-  return formatter(Intl.DateTimeFormat, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(seconds * 1000);
+  return formatter(Intl.DateTimeFormat, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" }).format(
+    seconds * 1000,
+  );
 }
 
 /** 17:41:32 of a date. */

@@ -41,7 +41,8 @@ export function speak(name) {
 /** A sentence by its key; {name} in it is what `params` says. One with forms is chosen by params.n. */
 export function t(key, params = {}) {
   let words = WORDS[chosen][key] ?? key;
-  if (typeof words === "object") words = words[new Intl.PluralRules(chosen).select(params.number ?? params.n)] ?? words.other;
+  if (typeof words === "object")
+    words = words[new Intl.PluralRules(chosen).select(params.number ?? params.n)] ?? words.other;
   return words.replace(/\{(\w+)\}/g, (_, name) => String(params[name] ?? ""));
 }
 

@@ -28,7 +28,11 @@ let bar = new Scope();
 function place() {
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/");
-  return { name: name in VIEWS ? name : "", id: rest.length ? decoded(rest.join("/")) : null, query: new URLSearchParams(query) };
+  return {
+    name: name in VIEWS ? name : "",
+    id: rest.length ? decoded(rest.join("/")) : null,
+    query: new URLSearchParams(query),
+  };
 }
 
 function decoded(text) {
@@ -65,12 +69,21 @@ function drawBar() {
   bar = new Scope();
   document.documentElement.lang = language();
   say(document.getElementById("skip"), t("skip"));
-  const links = Object.entries(NAMES).map(([name, word]) => h("li", {}, h("a", { href: `#/${name}`, "data-view": name }, t(word), name === "attention" && attentionTally())));
-  document.getElementById("top").replaceChildren(
-    h("a", { class: "brand", href: "#/" }, h("img", { src: "/static/icon.svg", width: 30, height: 30, alt: "" }), h("span", {}, h("strong", {}, "A4CO"), h("span", { class: "sub" }, t("subtitle")))),
-    h("nav", { "aria-label": t("nav") }, h("ul", { role: "list" }, links)),
-    h("div", { class: "tools" }, finder(), connection(), languages(), themes()),
+  const links = Object.entries(NAMES).map(([name, word]) =>
+    h("li", {}, h("a", { href: `#/${name}`, "data-view": name }, t(word), name === "attention" && attentionTally())),
   );
+  document
+    .getElementById("top")
+    .replaceChildren(
+      h(
+        "a",
+        { class: "brand", href: "#/" },
+        h("img", { src: "/static/icon.svg", width: 30, height: 30, alt: "" }),
+        h("span", {}, h("strong", {}, "A4CO"), h("span", { class: "sub" }, t("subtitle"))),
+      ),
+      h("nav", { "aria-label": t("nav") }, h("ul", { role: "list" }, links)),
+      h("div", { class: "tools" }, finder(), connection(), languages(), themes()),
+    );
 }
 
 function attentionTally() {
@@ -97,17 +110,45 @@ function finder() {
         },
       },
     },
-    h("input", { name: "order", type: "search", "aria-label": t("find"), placeholder: t("find_order"), autocomplete: "off", spellcheck: "false" }),
+    h("input", {
+      name: "order",
+      type: "search",
+      "aria-label": t("find"),
+      placeholder: t("find_order"),
+      autocomplete: "off",
+      spellcheck: "false",
+    }),
   );
 }
 
 function languages() {
-  const button = (name, word) => h("button", { type: "button", lang: name, title: word, "aria-label": word, "aria-pressed": String(language() === name), on: { click: () => speak(name) } }, name.toUpperCase());
-  return h("div", { class: "switch", role: "group", "aria-label": t("language") }, button("es", "Español"), button("en", "English"));
+  const button = (name, word) =>
+    h(
+      "button",
+      {
+        type: "button",
+        lang: name,
+        title: word,
+        "aria-label": word,
+        "aria-pressed": String(language() === name),
+        on: { click: () => speak(name) },
+      },
+      name.toUpperCase(),
+    );
+  return h(
+    "div",
+    { class: "switch", role: "group", "aria-label": t("language") },
+    button("es", "Español"),
+    button("en", "English"),
+  );
 }
 
 function themes() {
-  const button = h("button", { type: "button", class: "theme", on: { click: change } }, h("span", { class: "sun", "aria-hidden": "true" }));
+  const button = h(
+    "button",
+    { type: "button", class: "theme", on: { click: change } },
+    h("span", { class: "sun", "aria-hidden": "true" }),
+  );
   function named() {
     const text = t("theme", { name: t(`theme_${theme()}`), next: t(`theme_${nextTheme()}`) });
     button.setAttribute("aria-label", text);
@@ -157,15 +198,23 @@ function drawNotices() {
   const server = get("server");
   const kind = connectionKind();
   const found = [];
-  const reasons = Object.entries(server?.reasons ?? {}).map(([what, why]) => h("span", { class: "reason" }, t("notice_reason", { what, why: String(why) })));
+  const reasons = Object.entries(server?.reasons ?? {}).map(([what, why]) =>
+    h("span", { class: "reason" }, t("notice_reason", { what, why: String(why) })),
+  );
   if (kind === "away") found.push(notice("clay", t("notice_away", { at: server.at ? time(server.at) : "–" }), reasons));
   if (kind === "not-ready") {
     const percent = /(\d+) ?%/.exec(server.reasons.tables ?? "")?.[1];
     const bar = percent && h("progress", { max: 100, value: percent, "aria-label": t("not-ready") });
-    found.push(notice("amber", percent ? t("notice_recovering", { percent }) : t("notice_not_ready"), [bar, percent ? null : reasons]));
+    found.push(
+      notice("amber", percent ? t("notice_recovering", { percent }) : t("notice_not_ready"), [
+        bar,
+        percent ? null : reasons,
+      ]),
+    );
   }
   if (kind === "stale") found.push(notice("amber", t("notice_stale", { lag: count(server.lag) }), reasons));
-  if (server?.missing?.length && kind !== "away" && kind !== "not-ready") found.push(notice("amber", t("notice_partial", { list: server.missing.join(", ") })));
+  if (server?.missing?.length && kind !== "away" && kind !== "not-ready")
+    found.push(notice("amber", t("notice_partial", { list: server.missing.join(", ") })));
   if (kind === "polling") found.push(notice("plain", t("notice_no_feed")));
   const text = found.map((each) => each.textContent + (each.querySelector("progress")?.value ?? "")).join();
   if (notices.dataset.said !== text) {

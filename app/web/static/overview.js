@@ -22,14 +22,21 @@ async function answered(overview) {
   count(overview);
   set("overview", overview);
   const kind = overview.stale ? "stale" : overview.partial ? "partial" : "well";
-  set("server", { kind, reasons: overview.stale ? await reasons() : {}, lag: overview.lag, missing: overview.missingPartitions, at: new Date() });
+  set("server", {
+    kind,
+    reasons: overview.stale ? await reasons() : {},
+    lag: overview.lag,
+    missing: overview.missingPartitions,
+    at: new Date(),
+  });
   if (was !== undefined && was !== kind && (was === "away" || was === "not-ready")) hurry();
 }
 
 async function failed(error) {
   before = null;
   const at = get("server")?.at ?? null;
-  if (error.status === 503) set("server", { kind: "not-ready", reasons: { ...(await reasons(error.problem.reasons)) }, at });
+  if (error.status === 503)
+    set("server", { kind: "not-ready", reasons: { ...(await reasons(error.problem.reasons)) }, at });
   else if (error.status === 0) set("server", { kind: "away", reasons: {}, at });
   else set("server", { kind: "away", reasons: { status: error.message }, at });
 }
@@ -50,8 +57,15 @@ function count(overview) {
   const workers = new Map(overview.items.map((worker) => [`${worker.worker} ${worker.startedAt}`, worker]));
   if (before && now - before.at > 300) {
     const seconds = (now - before.at) / 1000;
-    const done = (name) => [...workers].reduce((sum, [key, worker]) => sum + (before.workers.has(key) ? worker[name] - before.workers.get(key)[name] : 0), 0);
-    pace = { orders: added(pace.orders, done("started") / seconds), events: added(pace.events, done("processed") / seconds) };
+    const done = (name) =>
+      [...workers].reduce(
+        (sum, [key, worker]) => sum + (before.workers.has(key) ? worker[name] - before.workers.get(key)[name] : 0),
+        0,
+      );
+    pace = {
+      orders: added(pace.orders, done("started") / seconds),
+      events: added(pace.events, done("processed") / seconds),
+    };
     set("pace", pace);
   }
   if (!before || now - before.at > 300) before = { at: now, workers };

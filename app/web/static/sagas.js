@@ -24,8 +24,16 @@ export const WAYS = [
 ].map((way) => ({ ...way, id: `${way.from}-${way.to}` }));
 
 export const STATES = [
-  "parked", "reserving", "awaiting_payment", "payment_retry", "confirming", "confirmed", "completed", "cancelling",
-  "cancelled", "closed",
+  "parked",
+  "reserving",
+  "awaiting_payment",
+  "payment_retry",
+  "confirming",
+  "confirmed",
+  "completed",
+  "cancelling",
+  "cancelled",
+  "closed",
 ];
 
 const KEPT = 20_000; // orders whose state is remembered
@@ -52,7 +60,8 @@ function shortest() {
 
 /** The ways that an order took to `state`, since it was seen last. A page that has just come may not have seen it. */
 function taken(order) {
-  const before = seen.get(order.orderId) ?? (Date.parse(order.updatedAt) - Date.parse(order.createdAt) < 2000 ? "new" : null);
+  const before =
+    seen.get(order.orderId) ?? (Date.parse(order.updatedAt) - Date.parse(order.createdAt) < 2000 ? "new" : null);
   if (before === null || before === order.state) return [];
   return routes.get(`${before}-${order.state}`) ?? [];
 }

@@ -51,7 +51,6 @@ export default {
   to_reserved: "Created → reserved",
   to_confirmed: "Created → confirmed",
   p95: "95 %: {span}",
-  median: "median, last 15 min",
   waiting: "Waiting",
   waiting_text: { one: "record to be applied", other: "records to be applied" },
   sparkline: "The last 3 minutes",
@@ -61,7 +60,6 @@ export default {
   flow_label: "States of the order saga with their counts",
   node_label: "{state}: {n} orders",
   new: "new",
-  new_orders: "new orders",
   state_parked: "Parked",
   state_reserving: "Reserving stock",
   state_awaiting_payment: "Awaiting payment",
@@ -88,7 +86,8 @@ export default {
   confirmed_p50: "confirmed, median",
   confirmed_p95: "confirmed, 95 %",
   chart_none: "Nothing has been counted in the last hour.",
-  chart_pace: "Orders per minute in the last hour. Last whole minute: {opened} opened, {confirmed} confirmed, {cancelled} cancelled.",
+  chart_pace:
+    "Orders per minute in the last hour. Last whole minute: {opened} opened, {confirmed} confirmed, {cancelled} cancelled.",
   chart_latency: "Time from created to reserved and to confirmed, by minute. Last: {reserved} and {confirmed}.",
 
   latest: "Latest changes",
@@ -122,7 +121,6 @@ export default {
   letters: "Dead letters",
   letters_none: "Everything could be used.",
   letters_open: { one: "{n} open", other: "{n} open" },
-  letters_text: "by reason",
 
   bridge: "Bridge",
   bridge_here: "runs in this worker",
@@ -173,7 +171,6 @@ export default {
   order_lines: "Products",
   order_payments: "Payments",
   order_facts: "Facts",
-  order_actions: "Actions",
   payment_attempts: { one: "asked for once", other: "asked for {n} times" },
   refund_asked: "refund asked for",
   reserved_until: "Stock held until",

@@ -35,7 +35,8 @@ export default {
   notice_stale: "Lo que se ve puede ser antiguo: NATS no está, o queda mucho por aplicar ({lag} registros).",
   notice_reason: "{what}: {why}",
   notice_partial: "Ningún worker responde ahora por la partición {list} de los pedidos. Las cifras van sin ella.",
-  notice_no_feed: "Este worker no tiene ahora emisión en directo para esta página. Las cifras llegan cada 2 segundos; las listas, cada 15.",
+  notice_no_feed:
+    "Este worker no tiene ahora emisión en directo para esta página. Las cifras llegan cada 2 segundos; las listas, cada 15.",
   empty_title: "Aún no hay pedidos",
   empty_text: "El worker está listo y espera al mercado. Un mercado entero que mirar empieza con:",
   empty_or: "o publique un pedido propio en NATS:",
@@ -51,7 +52,6 @@ export default {
   to_reserved: "Creado → reservado",
   to_confirmed: "Creado → confirmado",
   p95: "95 %: {span}",
-  median: "mediana, últimos 15 min",
   waiting: "En espera",
   waiting_text: { one: "registro por aplicar", other: "registros por aplicar" },
   sparkline: "Los últimos 3 minutos",
@@ -61,7 +61,6 @@ export default {
   flow_label: "Estados de la saga de pedidos con sus cuentas",
   node_label: "{state}: {n} pedidos",
   new: "nuevos",
-  new_orders: "pedidos nuevos",
   state_parked: "Aparcado",
   state_reserving: "Reservando",
   state_awaiting_payment: "Esperando pago",
@@ -88,7 +87,8 @@ export default {
   confirmed_p50: "confirmado, mediana",
   confirmed_p95: "confirmado, 95 %",
   chart_none: "No se ha contado nada en la última hora.",
-  chart_pace: "Pedidos por minuto en la última hora. Último minuto entero: {opened} abiertos, {confirmed} confirmados, {cancelled} cancelados.",
+  chart_pace:
+    "Pedidos por minuto en la última hora. Último minuto entero: {opened} abiertos, {confirmed} confirmados, {cancelled} cancelados.",
   chart_latency: "Tiempo de creado a reservado y a confirmado, por minuto. Último: {reserved} y {confirmed}.",
 
   latest: "Últimos cambios",
@@ -122,7 +122,6 @@ export default {
   letters: "Mensajes muertos",
   letters_none: "Todo se pudo usar.",
   letters_open: { one: "{n} abierto", other: "{n} abiertos" },
-  letters_text: "por motivo",
 
   bridge: "Puente",
   bridge_here: "corre en este worker",
@@ -173,7 +172,6 @@ export default {
   order_lines: "Productos",
   order_payments: "Pagos",
   order_facts: "Datos",
-  order_actions: "Acciones",
   payment_attempts: { one: "pedido una vez", other: "pedido {n} veces" },
   refund_asked: "devolución pedida",
   reserved_until: "Reservado hasta",

@@ -16,8 +16,17 @@ export function attentionPanel(scope, { all = false } = {}) {
   const searched = h("a", { class: "sub", href: "#/orders?attention=true" }, t("searched"));
   const more = !all && h("a", { class: "more", href: "#/attention" }, t("all_of"));
   const node = panel(
-    { name: all ? "attention" : "attention_panel", api: LIST, note: number, more, text: all && t("attention_text"), level: all ? "h1" : "h2" },
-    rows, empty, all && searched,
+    {
+      name: all ? "attention" : "attention_panel",
+      api: LIST,
+      note: number,
+      more,
+      text: all && t("attention_text"),
+      level: all ? "h1" : "h2",
+    },
+    rows,
+    empty,
+    all && searched,
   );
   const show = ({ rows: orders, more: cut }) => {
     empty.hidden = orders.length > 0;

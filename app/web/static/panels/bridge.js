@@ -26,12 +26,21 @@ export function bridgePanel(scope) {
     empty.hidden = sources.length > 0;
     list(ledgers, sources, (source) => source.source, ledger);
   });
-  return panel({ name: "bridge", api: "/api/bridge", note: place }, problem, h("dl", { class: "sides" }, inward.node, outward.node), ledgers, empty);
+  return panel(
+    { name: "bridge", api: "/api/bridge", note: place },
+    problem,
+    h("dl", { class: "sides" }, inward.node, outward.node),
+    ledgers,
+    empty,
+  );
 }
 
 function side(name) {
   const number = h("span", { class: "number" }, "–");
-  return { node: h("div", {}, h("dt", {}, t(name)), h("dd", {}, number)), show: (waiting) => say(number, count(waiting)) };
+  return {
+    node: h("div", {}, h("dt", {}, t(name)), h("dd", {}, number)),
+    show: (waiting) => say(number, count(waiting)),
+  };
 }
 
 /** read = mirrored + repeated + dead letters + ignored, as one bar and in figures. */
@@ -45,8 +54,17 @@ function ledger(first) {
     node: h(
       "div",
       { class: "ledger" },
-      h("div", { class: "stack", "aria-hidden": "true" }, PARTS.map((part) => bars[part])),
-      h("table", {}, h("caption", {}, h("span", { class: "source" }, first.source), verdict), h("tbody", {}, row("read"), PARTS.map(row), rest)),
+      h(
+        "div",
+        { class: "stack", "aria-hidden": "true" },
+        PARTS.map((part) => bars[part]),
+      ),
+      h(
+        "table",
+        {},
+        h("caption", {}, h("span", { class: "source" }, first.source), verdict),
+        h("tbody", {}, row("read"), PARTS.map(row), rest),
+      ),
     ),
     show(source) {
       const total = (outcome) => Object.values(source.routes).reduce((sum, route) => sum + (route[outcome] ?? 0), 0);

@@ -20,17 +20,27 @@ export function figuresPanel(scope) {
     events.draw(processed);
   });
   scope.on("hour", ({ whole }) => {
-    confirmed.show(percent(whole.conversion), whole.opened ? t("confirmed_of", { part: count(whole.confirmed), all: count(whole.opened) }) : t("last_hour"));
+    confirmed.show(
+      percent(whole.conversion),
+      whole.opened ? t("confirmed_of", { part: count(whole.confirmed), all: count(whole.opened) }) : t("last_hour"),
+    );
   });
   scope.on("steps", ({ recent }) => {
-    for (const [shown, step] of [[reserved, "reserved"], [toConfirmed, "confirmed"]]) {
+    for (const [shown, step] of [
+      [reserved, "reserved"],
+      [toConfirmed, "confirmed"],
+    ]) {
       const row = recent.find((each) => each.step === step);
       shown.show(span(row?.p50), row ? `${t("p95", { span: span(row.p95) })}` : t("last_15"));
     }
   });
   scope.on("overview", ({ lag }) => waiting.show(count(lag), t("waiting_text", { n: lag })));
   const all = [orders, events, confirmed, reserved, toConfirmed, waiting];
-  return h("dl", { class: "figures" }, all.map((each) => each.node));
+  return h(
+    "dl",
+    { class: "figures" },
+    all.map((each) => each.node),
+  );
 }
 
 function figure(name, { unit, line } = {}) {
@@ -38,9 +48,33 @@ function figure(name, { unit, line } = {}) {
   const sub = h("span", { class: "sub" });
   const drawn = s("path", { class: "spark-line" });
   const under = s("path", { class: "spark-area" });
-  const picture = line && s("svg", { class: "spark", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": t("sparkline"), preserveAspectRatio: "none" }, under, drawn);
+  const picture =
+    line &&
+    s(
+      "svg",
+      {
+        class: "spark",
+        viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+        role: "img",
+        "aria-label": t("sparkline"),
+        preserveAspectRatio: "none",
+      },
+      under,
+      drawn,
+    );
   return {
-    node: h("div", { class: `figure ${name}` }, h("dt", {}, t(name)), h("dd", {}, h("span", { class: "value" }, number, unit && h("span", { class: "unit" }, unit)), picture, !line && sub)),
+    node: h(
+      "div",
+      { class: `figure ${name}` },
+      h("dt", {}, t(name)),
+      h(
+        "dd",
+        {},
+        h("span", { class: "value" }, number, unit && h("span", { class: "unit" }, unit)),
+        picture,
+        !line && sub,
+      ),
+    ),
     show(text, below) {
       say(number, text);
       if (below !== undefined) say(sub, below);
@@ -49,7 +83,10 @@ function figure(name, { unit, line } = {}) {
       const top = Math.max(1, ...values) * 1.1;
       const step = WIDTH / 89;
       const from = WIDTH - (values.length - 1) * step;
-      const points = values.map((value, place) => `${(from + place * step).toFixed(1)} ${(HEIGHT - 2 - (value / top) * (HEIGHT - 4)).toFixed(1)}`);
+      const points = values.map(
+        (value, place) =>
+          `${(from + place * step).toFixed(1)} ${(HEIGHT - 2 - (value / top) * (HEIGHT - 4)).toFixed(1)}`,
+      );
       if (points.length < 2) return;
       drawn.setAttribute("d", `M${points.join("L")}`);
       under.setAttribute("d", `M${from.toFixed(1)} ${HEIGHT}L${points.join("L")}L${WIDTH} ${HEIGHT}Z`);

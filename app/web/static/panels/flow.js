@@ -10,6 +10,8 @@ import { panel } from "./panel.js";
 const RARE = new Set(["parked", "confirming", "cancelling"]); // shown when there is something in them
 const MOST_DOTS = 90;
 const TRAVEL = 1100; // ms
+const SHORT = 44; // pixels of a way beside which there is no room for words
+const FRAME = 30; // ms between two steps of the dots: half of the screen's frames are enough
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 export function flowPanel(scope) {
@@ -28,7 +30,10 @@ export function flowPanel(scope) {
     if (drawn.counts) picture.counts(drawn.counts);
     if (drawn.rates) picture.rates(drawn.rates);
   });
-  scope.on("overview", (overview) => picture?.counts((drawn.counts = overview.orders)) ?? (drawn.counts = overview.orders));
+  scope.on(
+    "overview",
+    (overview) => picture?.counts((drawn.counts = overview.orders)) ?? (drawn.counts = overview.orders),
+  );
   scope.on("rates", (rates) => picture?.rates((drawn.rates = rates)));
   scope.on("moves", (ways) => picture?.moves(ways));
   scope.finally(() => picture?.end());
@@ -40,6 +45,7 @@ class Picture {
   #nodes = new Map();
   #dots = [];
   #frame = 0;
+  #stepped = 0;
   #counts = {};
   #busy = new Set();
 
@@ -91,6 +97,11 @@ class Picture {
   }
 
   #step(now) {
+    if (now - this.#stepped < FRAME) {
+      this.#frame = requestAnimationFrame((later) => this.#step(later));
+      return;
+    }
+    this.#stepped = now;
     this.#dots = this.#dots.filter((dot) => {
       const part = (now - dot.begin) / TRAVEL;
       if (part >= 1) {
@@ -134,7 +145,10 @@ class Way {
   }
 
   show(perSecond) {
-    this.band.style.setProperty("stroke-width", `${perSecond > 0 ? Math.min(30, 3 + 5 * Math.log2(1 + perSecond)) : 0}px`);
+    this.band.style.setProperty(
+      "stroke-width",
+      `${perSecond > 0 ? Math.min(30, 3 + 5 * Math.log2(1 + perSecond)) : 0}px`,
+    );
     this.node.classList.toggle("busy", perSecond > 0);
     say(this.label, perSecond >= 0.05 ? `${rate(perSecond)}${t("per_second")}` : "");
     if (!this.placed && this.label.textContent) this.#place();
@@ -145,6 +159,7 @@ class Way {
     const length = this.line.getTotalLength();
     const { x, y } = this.line.getPointAtLength(length / 2);
     const before = this.line.getPointAtLength(length / 2 - 2);
+    if (length < SHORT) this.label.classList.add("unseen");
     const flat = Math.abs(x - before.x) > Math.abs(y - before.y);
     const left = !flat && x > this.width - 60;
     attribute(this.label, "x", flat ? x : left ? x - 12 : x + 12);

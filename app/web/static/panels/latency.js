@@ -17,8 +17,17 @@ export function latencyPanel(scope) {
       { label: t("reserved_p50"), colour: "sky", paths: smooth, format: span },
     ].map((each) => ({ ...each, spanGaps: true, points: { show: true, size: 5, width: 1 } })),
     {
-      scale: { distr: 3, range: (_, least, most) => [10 ** Math.floor(Math.log10(Math.max(0.001, least ?? 0.001))), 10 ** Math.ceil(Math.log10(Math.max(0.1, (most ?? 0.1) * 1.05)))] },
-      axis: { splits: (_, __, least, most) => SPLITS.filter((each) => each >= least && each <= most), values: (_, splits) => splits.map(span) },
+      scale: {
+        distr: 3,
+        range: (_, least, most) => [
+          10 ** Math.floor(Math.log10(Math.max(0.001, least ?? 0.001))),
+          10 ** Math.ceil(Math.log10(Math.max(0.1, (most ?? 0.1) * 1.05))),
+        ],
+      },
+      axis: {
+        splits: (_, __, least, most) => SPLITS.filter((each) => each >= least && each <= most),
+        values: (_, splits) => splits.map(span),
+      },
     },
   );
   const empty = nothing(t("chart_none"));
@@ -28,7 +37,14 @@ export function latencyPanel(scope) {
     const of = (step, part) => times.map((at) => found.get(`${at} ${step}`)?.[part] ?? null);
     empty.hidden = times.length > 0;
     const [p95, p50, reserved] = [of("confirmed", "p95"), of("confirmed", "p50"), of("reserved", "p50")];
-    chart.show([times.map((at) => at / 1000), p95, p50, reserved], t("chart_latency", { reserved: span(reserved.at(-1)), confirmed: span(p50.at(-1)) }));
+    chart.show(
+      [times.map((at) => at / 1000), p95, p50, reserved],
+      t("chart_latency", { reserved: span(reserved.at(-1)), confirmed: span(p50.at(-1)) }),
+    );
   });
-  return panel({ name: "latency", api: "/api/analytics/steps?bucket=minute", text: t("latency_text") }, h("div", { class: "chart-frame" }, chart.place, empty), chart.legend);
+  return panel(
+    { name: "latency", api: "/api/analytics/steps?bucket=minute", text: t("latency_text") },
+    h("div", { class: "chart-frame" }, chart.place, empty),
+    chart.legend,
+  );
 }

@@ -23,7 +23,8 @@ export function latestPanel(scope) {
     latest = orders;
     show();
   });
-  for (const event of ["pointerenter", "pointerleave", "focusin", "focusout"]) rows.addEventListener(event, () => requestAnimationFrame(show));
+  for (const event of ["pointerenter", "pointerleave", "focusin", "focusout"])
+    rows.addEventListener(event, () => requestAnimationFrame(show));
   scope.every(1000, show);
   return node;
 }

@@ -35,7 +35,11 @@ function letterRow(letter) {
     node: h(
       "li",
       { class: "row letter" },
-      h("a", { class: "id", href: `/api/dead-letters/${encodeURIComponent(letter.id)}`, title: letter.error }, letter.subject || letter.topic),
+      h(
+        "a",
+        { class: "id", href: `/api/dead-letters/${encodeURIComponent(letter.id)}`, title: letter.error },
+        letter.subject || letter.topic,
+      ),
       at,
       h("span", { class: "sub" }, letter.error),
     ),

@@ -17,7 +17,9 @@ export function lowStockPanel(scope, { all = false } = {}) {
   const more = !all && h("a", { class: "more", href: "#/stock" }, t("all_of"));
   const node = panel(
     { name: "low", api: LIST, note: number, more, text: all && t("low_text"), level: all ? "h1" : "h2" },
-    rows, empty, all && searched,
+    rows,
+    empty,
+    all && searched,
   );
   scope.on("overview", ({ items }) => {
     const all = sum(items, "lowProducts");
@@ -52,7 +54,10 @@ export function shelfRow(first) {
       left.classList.toggle("out", available <= 0);
       bar.style.setProperty("width", `${Math.min(100, (100 * available) / Math.max(1, 2 * threshold))}%`);
       bar.classList.toggle("fine", !product.low);
-      const parts = [t("low_threshold", { n: count(threshold) }), reserved && t("low_reserved", { n: count(reserved) })];
+      const parts = [
+        t("low_threshold", { n: count(threshold) }),
+        reserved && t("low_reserved", { n: count(reserved) }),
+      ];
       say(more, parts.filter(Boolean).join(" · "));
     },
   };

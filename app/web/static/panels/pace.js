@@ -15,11 +15,30 @@ export function pacePanel(scope) {
     scope,
     [
       // Stacked: what is behind is the sum.
-      { label: t("cancelled"), colour: "clay", paths: bars, fill: 0.75, width: 0, format: count, tells: cell("cancelled") },
-      { label: t("confirmed"), colour: "olive", paths: bars, fill: 1, width: 0, format: count, tells: cell("confirmed") },
+      {
+        label: t("cancelled"),
+        colour: "clay",
+        paths: bars,
+        fill: 0.75,
+        width: 0,
+        format: count,
+        tells: cell("cancelled"),
+      },
+      {
+        label: t("confirmed"),
+        colour: "olive",
+        paths: bars,
+        fill: 1,
+        width: 0,
+        format: count,
+        tells: cell("confirmed"),
+      },
       { label: t("opened"), colour: "ink", width: 1.5, format: count, tells: cell("opened") },
     ],
-    { scale: { range: (_, __, most) => [0, Math.max(4, most * 1.1)] }, axis: { values: (_, splits) => splits.map((each) => (Number.isInteger(each) ? count(each) : "")) } },
+    {
+      scale: { range: (_, __, most) => [0, Math.max(4, most * 1.1)] },
+      axis: { values: (_, splits) => splits.map((each) => (Number.isInteger(each) ? count(each) : "")) },
+    },
   );
   const empty = nothing(t("chart_none"));
   scope.on("hour", ({ minutes }) => {
@@ -32,7 +51,17 @@ export function pacePanel(scope) {
       rows.map((row) => row.confirmed),
       rows.map((row, place) => (place < rows.length - 1 ? row.opened : null)), // the last minute is not over
     ];
-    chart.show(data, t("chart_pace", Object.fromEntries(["opened", "confirmed", "cancelled"].map((name) => [name, count(rows.at(-2)?.[name] ?? 0)]))));
+    chart.show(
+      data,
+      t(
+        "chart_pace",
+        Object.fromEntries(["opened", "confirmed", "cancelled"].map((name) => [name, count(rows.at(-2)?.[name] ?? 0)])),
+      ),
+    );
   });
-  return panel({ name: "pace", api: "/api/analytics/orders?bucket=minute", text: t("pace_text") }, h("div", { class: "chart-frame" }, chart.place, empty), chart.legend);
+  return panel(
+    { name: "pace", api: "/api/analytics/orders?bucket=minute", text: t("pace_text") },
+    h("div", { class: "chart-frame" }, chart.place, empty),
+    chart.legend,
+  );
 }

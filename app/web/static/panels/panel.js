@@ -13,7 +13,13 @@ export function panel({ name, api, title = t(name), text, note, more, level = "h
     h(
       "header",
       { class: "card-head" },
-      h("div", { class: "card-title" }, h(level, { id: `title-${name}` }, title), note, text && h("p", { class: "sub" }, text)),
+      h(
+        "div",
+        { class: "card-title" },
+        h(level, { id: `title-${name}` }, title),
+        note,
+        text && h("p", { class: "sub" }, text),
+      ),
       h("div", { class: "card-actions" }, more, api && apiLink(api, title)),
     ),
     ...body,

@@ -7,7 +7,8 @@ import { has, t } from "../i18n.js";
 const LANES = ["orders", "payments", "saga", "stock", "mail"];
 const STOCK = new Set(["Reserve", "Reserved", "Refused", "Release", "Commit", "Return"]);
 const MAIL = new Set(["SendMail", "MailDelivered", "MailFailed", "notification.email.sent"]);
-const GOOD = /^(payment\.succeeded|order\.confirmed|order\.delivered|Reserved|Commit|MailDelivered|inventory\.stock\.reserved)/;
+const GOOD =
+  /^(payment\.succeeded|order\.confirmed|order\.delivered|Reserved|Commit|MailDelivered|inventory\.stock\.reserved)/;
 const BAD = /^(payment\.failed|order\.cancelled|Refused|MailFailed|inventory\.out_of_stock)/;
 const BACK = /^(Release|Return|payment\.refund|inventory\.stock\.released)/;
 const PAUSE = 0.05; // seconds from which on a pause is drawn
@@ -36,17 +37,42 @@ function picture(steps, width) {
   const size = sizes(width);
   const rows = laidOut(steps, size);
   const height = (rows.at(-1)?.end ?? size.head) + 8;
-  const svg = s("svg", { class: "lanes", width: size.lanes, height, viewBox: `0 0 ${size.lanes} ${height}`, role: "img", "aria-label": t("timeline_label") });
+  const svg = s("svg", {
+    class: "lanes",
+    width: size.lanes,
+    height,
+    viewBox: `0 0 ${size.lanes} ${height}`,
+    role: "img",
+    "aria-label": t("timeline_label"),
+  });
   svg.append(...lifelines(rows, size, height), ...rows.filter((row) => row.step).map((row) => arrow(row, size)));
-  const list = h("ol", { role: "list", css: { "padding-top": `${size.head}px` } }, rows.map((row) => textOf(row, size)));
-  return [h("div", { class: `timeline-grid${size.narrow ? " narrow" : ""}`, css: { "--lanes": `${size.lanes}px` } }, svg, list)];
+  const list = h(
+    "ol",
+    { role: "list", css: { "padding-top": `${size.head}px` } },
+    rows.map((row) => textOf(row, size)),
+  );
+  return [
+    h(
+      "div",
+      { class: `timeline-grid${size.narrow ? " narrow" : ""}`, css: { "--lanes": `${size.lanes}px` } },
+      svg,
+      list,
+    ),
+  ];
 }
 
 function sizes(width) {
   const narrow = width < NARROW;
   const apart = narrow ? 31 : Math.min(112, (width * 0.5) / LANES.length);
   const edge = narrow ? 14 : 44;
-  return { narrow, edge, apart, lanes: 2 * edge + apart * (LANES.length - 1), head: narrow ? 62 : 40, row: narrow ? 50 : 38 };
+  return {
+    narrow,
+    edge,
+    apart,
+    lanes: 2 * edge + apart * (LANES.length - 1),
+    head: narrow ? 62 : 40,
+    row: narrow ? 50 : 38,
+  };
 }
 
 /** Rows from above to below: the steps, and the pauses between them. */
@@ -75,7 +101,15 @@ function laneOf(what) {
 }
 
 function kindOf({ what }) {
-  return BAD.test(what) ? "bad" : BACK.test(what) ? "back" : GOOD.test(what) ? "good" : what === "DeadlineReached" ? "time" : "plain";
+  return BAD.test(what)
+    ? "bad"
+    : BACK.test(what)
+      ? "back"
+      : GOOD.test(what)
+        ? "good"
+        : what === "DeadlineReached"
+          ? "time"
+          : "plain";
 }
 
 function placeOf(lane, { edge, apart }) {
@@ -87,14 +121,20 @@ function lifelines(rows, size, height) {
   return LANES.map((lane) => {
     const x = placeOf(lane, size);
     const label = size.narrow
-      ? s("text", { x, y: size.head - 14, transform: `rotate(-42 ${x} ${size.head - 14})`, class: "lane-name" }, t(`lane_${lane}`))
+      ? s(
+          "text",
+          { x, y: size.head - 14, transform: `rotate(-42 ${x} ${size.head - 14})`, class: "lane-name" },
+          t(`lane_${lane}`),
+        )
       : s("text", { x, y: 18, "text-anchor": "middle", class: "lane-name" }, t(`lane_${lane}`));
     return s(
       "g",
       { class: `lane ${lane}${used.has(lane) ? "" : " unused"}` },
       label,
       s("line", { x1: x, x2: x, y1: size.head - 8, y2: height, class: "lane-line" }),
-      rows.filter((row) => row.pause).map((row) => s("line", { x1: x, x2: x, y1: row.y + 6, y2: row.end - 6, class: "lane-pause" })),
+      rows
+        .filter((row) => row.pause)
+        .map((row) => s("line", { x1: x, x2: x, y1: row.y + 6, y2: row.end - 6, class: "lane-pause" })),
     );
   });
 }
@@ -107,7 +147,12 @@ function arrow({ step, y, height }, size) {
   const other = placeOf(lane, size);
   const kind = kindOf(step);
   if (lane === "saga") {
-    return s("g", { class: `step ${kind}` }, s("circle", { cx: saga, cy: middle, r: 7, class: "clock-face" }), s("path", { d: `M${saga} ${middle - 4}V${middle}H${saga + 3.5}`, class: "hands" }));
+    return s(
+      "g",
+      { class: `step ${kind}` },
+      s("circle", { cx: saga, cy: middle, r: 7, class: "clock-face" }),
+      s("path", { d: `M${saga} ${middle - 4}V${middle}H${saga + 3.5}`, class: "hands" }),
+    );
   }
   const [from, to] = step.direction === "in" ? [other, saga] : [saga, other];
   const way = Math.sign(to - from);
@@ -116,7 +161,10 @@ function arrow({ step, y, height }, size) {
     "g",
     { class: `step ${kind} ${step.direction}` },
     s("line", { x1: from, x2: tip - way * 4, y1: middle, y2: middle, class: "arrow" }),
-    s("path", { d: `M${tip - way * 7} ${middle - 4.5}L${tip} ${middle}L${tip - way * 7} ${middle + 4.5}Z`, class: "tip" }),
+    s("path", {
+      d: `M${tip - way * 7} ${middle - 4.5}L${tip} ${middle}L${tip - way * 7} ${middle + 4.5}Z`,
+      class: "tip",
+    }),
     s("circle", { cx: from, cy: middle, r: 4, class: "from" }),
   );
 }
@@ -130,6 +178,12 @@ function textOf(row, { narrow }) {
     "li",
     { class: `step ${kindOf(row.step)}`, css },
     !narrow && time,
-    h("span", { class: "said" }, h("span", { class: "what" }, has(`what_${what}`) ? t(`what_${what}`) : what), h("span", { class: "unseen" }, ` ${t(`step_${direction}`)} `), h("span", { class: "detail", title: detail || null }, detail, narrow && [detail && " · ", time])),
+    h(
+      "span",
+      { class: "said" },
+      h("span", { class: "what" }, has(`what_${what}`) ? t(`what_${what}`) : what),
+      h("span", { class: "unseen" }, ` ${t(`step_${direction}`)} `),
+      h("span", { class: "detail", title: detail || null }, detail, narrow && [detail && " · ", time]),
+    ),
   );
 }

@@ -11,8 +11,18 @@ export function workersPanel(scope) {
   const workers = h("ul", { class: "rows", role: "list" });
   const tables = h("div", { class: "tables" });
   scope.on("overview", ({ items, partitions }) => {
-    list(workers, items.map((worker, place) => ({ ...worker, place })), (worker) => `${worker.worker} ${worker.place}`, workerRow);
-    list(tables, Object.entries(partitions).map(([table, total]) => ({ table, total, items })), ({ table }) => table, tableRow);
+    list(
+      workers,
+      items.map((worker, place) => ({ ...worker, place })),
+      (worker) => `${worker.worker} ${worker.place}`,
+      workerRow,
+    );
+    list(
+      tables,
+      Object.entries(partitions).map(([table, total]) => ({ table, total, items })),
+      ({ table }) => table,
+      tableRow,
+    );
   });
   return panel({ name: "workers", api: "/api/overview" }, workers, tables);
 }
@@ -20,7 +30,14 @@ export function workersPanel(scope) {
 function workerRow({ worker, place, startedAt }) {
   const rows = h("span", { class: "at" });
   return {
-    node: h("li", { class: "row worker" }, h("span", { class: `swatch worker-${place % COLOURS}` }, String(place + 1)), h("span", { class: "name" }, worker), rows, h("span", { class: "sub" }, t("worker_since", { at: since(startedAt) }))),
+    node: h(
+      "li",
+      { class: "row worker" },
+      h("span", { class: `swatch worker-${place % COLOURS}` }, String(place + 1)),
+      h("span", { class: "name" }, worker),
+      rows,
+      h("span", { class: "sub" }, t("worker_since", { at: since(startedAt) })),
+    ),
     show(now) {
       const total = Object.values(now.rows).reduce((sum, each) => sum + each, 0);
       say(rows, t("rows", { n: count(total), number: total }));
@@ -35,11 +52,26 @@ function tableRow({ table }) {
     show({ total, items }) {
       const owner = (partition) => items.findIndex((worker) => worker.partitions[table]?.includes(partition));
       const found = Array.from({ length: total }, (_, partition) => ({ partition, place: owner(partition) }));
-      list(squares, found, ({ partition, place }) => `${partition} ${place}`, ({ partition, place }) => {
-        const text = place < 0 ? t("partition_nobody", { n: partition }) : t("partition_of", { n: partition, worker: items[place].worker });
-        const kind = place < 0 ? "nobody" : `worker-${place % COLOURS}`;
-        return { node: h("li", { class: `square ${kind}`, title: text }, h("span", { class: "unseen" }, text), h("span", { "aria-hidden": "true" }, place < 0 ? "?" : String(place + 1))) };
-      });
+      list(
+        squares,
+        found,
+        ({ partition, place }) => `${partition} ${place}`,
+        ({ partition, place }) => {
+          const text =
+            place < 0
+              ? t("partition_nobody", { n: partition })
+              : t("partition_of", { n: partition, worker: items[place].worker });
+          const kind = place < 0 ? "nobody" : `worker-${place % COLOURS}`;
+          return {
+            node: h(
+              "li",
+              { class: `square ${kind}`, title: text },
+              h("span", { class: "unseen" }, text),
+              h("span", { "aria-hidden": "true" }, place < 0 ? "?" : String(place + 1)),
+            ),
+          };
+        },
+      );
     },
   };
 }

@@ -15,7 +15,13 @@ export function orderView(scope, { id }) {
   const head = h("div", { class: "order-head" });
   const facts = h("div", { class: "order-facts" });
   const times = panel({ name: "order_timeline", text: t("order_timeline_text") }, picture.node);
-  const node = h("div", { class: "page order" }, h("a", { class: "back", href: "#/" }, "← ", t("back")), head, h("div", { class: "order-body" }, times, facts));
+  const node = h(
+    "div",
+    { class: "page order" },
+    h("a", { class: "back", href: "#/" }, "← ", t("back")),
+    head,
+    h("div", { class: "order-body" }, times, facts),
+  );
   const deadline = h("span", { class: "deadline" });
   let order = null;
 
@@ -45,7 +51,11 @@ export function orderView(scope, { id }) {
     const unknown = error.status === 404;
     head.replaceChildren(
       h("h1", {}, unknown ? t("order_none", { id }) : t("order_of", { id })),
-      h("p", { class: unknown ? "nothing" : "problem" }, unknown ? t("order_none_text") : t("trouble", { why: error.problem?.detail || t("away") })),
+      h(
+        "p",
+        { class: unknown ? "nothing" : "problem" },
+        unknown ? t("order_none_text") : t("trouble", { why: error.problem?.detail || t("away") }),
+      ),
     );
   }
   return node;
@@ -53,7 +63,13 @@ export function orderView(scope, { id }) {
 
 function heading(order, path, deadline) {
   return [
-    h("div", { class: "order-title" }, h("h1", {}, h("span", { class: "unseen" }, t("order"), " "), h("span", { class: "id" }, order.orderId)), stateMark(order.state), deadline),
+    h(
+      "div",
+      { class: "order-title" },
+      h("h1", {}, h("span", { class: "unseen" }, t("order"), " "), h("span", { class: "id" }, order.orderId)),
+      stateMark(order.state),
+      deadline,
+    ),
     h("div", { class: "order-actions" }, apiLink(path, t("order_of", { id: order.orderId }))),
     h(
       "dl",
@@ -65,7 +81,15 @@ function heading(order, path, deadline) {
       fact("updated", moment(order.updatedAt)),
     ),
     order.attention && h("p", { class: "callout plum" }, why(order.attention)),
-    order.cancelReason && h("p", { class: "callout clay" }, t("cancel_reason"), ": ", order.cancelReason, order.cancelledBy && ` (${t("cancelled_by", { who: order.cancelledBy })})`),
+    order.cancelReason &&
+      h(
+        "p",
+        { class: "callout clay" },
+        t("cancel_reason"),
+        ": ",
+        order.cancelReason,
+        order.cancelledBy && ` (${t("cancelled_by", { who: order.cancelledBy })})`,
+      ),
   ].filter(Boolean);
 }
 
@@ -80,8 +104,20 @@ function linesOf(order) {
       "li",
       { class: "row line" },
       h("span", { class: "name" }, line.productName || line.productId),
-      h("span", { class: "sum" }, t("quantity", { n: count(line.quantity) }), " ", money(line.unitPrice, order.currency)),
-      h("span", { class: "sub" }, [line.productId, status.has(line.productId) && t(`status_${status.get(line.productId).status}`)].filter(Boolean).join(" · ")),
+      h(
+        "span",
+        { class: "sum" },
+        t("quantity", { n: count(line.quantity) }),
+        " ",
+        money(line.unitPrice, order.currency),
+      ),
+      h(
+        "span",
+        { class: "sub" },
+        [line.productId, status.has(line.productId) && t(`status_${status.get(line.productId).status}`)]
+          .filter(Boolean)
+          .join(" · "),
+      ),
     ),
   );
   return panel({ name: "order_lines" }, h("ul", { class: "rows", role: "list" }, rows));
@@ -89,7 +125,13 @@ function linesOf(order) {
 
 function paymentsOf(order) {
   const rows = order.payments.map((payment) =>
-    h("li", { class: "row line" }, h("span", { class: "id", title: payment.paymentId }, payment.paymentId), h("span", { class: "sum" }, money(payment.amount, order.currency)), payment.refundRequested && h("span", { class: "sub clay" }, t("refund_asked"))),
+    h(
+      "li",
+      { class: "row line" },
+      h("span", { class: "id", title: payment.paymentId }, payment.paymentId),
+      h("span", { class: "sum" }, money(payment.amount, order.currency)),
+      payment.refundRequested && h("span", { class: "sub clay" }, t("refund_asked")),
+    ),
   );
   const attempts = order.paymentAttempts ? t("payment_attempts", { n: order.paymentAttempts }) : t("none");
   return panel({ name: "order_payments", text: attempts }, h("ul", { class: "rows", role: "list" }, rows));

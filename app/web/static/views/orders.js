@@ -14,7 +14,13 @@ export function ordersView(scope, { query }) {
   const given = new URLSearchParams([...query].filter(([name, value]) => FIELDS.includes(name) && value));
   const path = `/api/orders?${new URLSearchParams([...given, ["limit", PAGE]])}`;
   const rows = h("ul", { class: "rows", role: "list" });
-  const head = h("div", { class: "row head", "aria-hidden": "true" }, ["order", "customer", "state", "reason", "total", "updated"].map((name) => h("span", { class: `of-${name}` }, t(name))));
+  const head = h(
+    "div",
+    { class: "row head", "aria-hidden": "true" },
+    ["order", "customer", "state", "reason", "total", "updated"].map((name) =>
+      h("span", { class: `of-${name}` }, t(name)),
+    ),
+  );
   const empty = nothing(t("orders_none"));
   const trouble = h("p", { class: "problem", role: "alert", hidden: true });
   const more = h("button", { type: "button", class: "quiet", hidden: true, on: { click: () => next() } }, t("more"));
@@ -22,7 +28,13 @@ export function ordersView(scope, { query }) {
   let cursor = null;
   empty.hidden = true;
 
-  const show = () => list(rows, [...orders.values()], (order) => order.orderId, (order) => orderRow(order, { wide: true }));
+  const show = () =>
+    list(
+      rows,
+      [...orders.values()],
+      (order) => order.orderId,
+      (order) => orderRow(order, { wide: true }),
+    );
   async function next() {
     more.disabled = true;
     try {
@@ -48,14 +60,37 @@ export function ordersView(scope, { query }) {
     for (const order of known) orders.set(order.orderId, order);
     if (known.length) show();
   });
-  return h("div", { class: "page" }, panel({ name: "orders", api: path, text: t("orders_all"), level: "h1" }, filter(given), trouble, head, rows, empty, more));
+  return h(
+    "div",
+    { class: "page" },
+    panel(
+      { name: "orders", api: path, text: t("orders_all"), level: "h1" },
+      filter(given),
+      trouble,
+      head,
+      rows,
+      empty,
+      more,
+    ),
+  );
 }
 
 function filter(given) {
-  const state = h("select", { name: "state", id: "by-state" }, h("option", { value: "" }, t("any_state")), STATES.map((each) => h("option", { value: each, selected: given.get("state") === each }, t(`state_${each}`))));
-  const text = (name) => h("input", { name, id: `by-${name}`, value: given.get(name), autocomplete: "off", spellcheck: "false" });
+  const state = h(
+    "select",
+    { name: "state", id: "by-state" },
+    h("option", { value: "" }, t("any_state")),
+    STATES.map((each) => h("option", { value: each, selected: given.get("state") === each }, t(`state_${each}`))),
+  );
+  const text = (name) =>
+    h("input", { name, id: `by-${name}`, value: given.get(name), autocomplete: "off", spellcheck: "false" });
   const field = (name, input) => h("label", { for: `by-${name}` }, h("span", {}, t(name)), input);
-  const attention = h("label", { class: "tick" }, h("input", { type: "checkbox", name: "attention", value: "true", checked: given.get("attention") === "true" }), h("span", {}, t("only_attention")));
+  const attention = h(
+    "label",
+    { class: "tick" },
+    h("input", { type: "checkbox", name: "attention", value: "true", checked: given.get("attention") === "true" }),
+    h("span", {}, t("only_attention")),
+  );
   return h(
     "form",
     {
@@ -68,7 +103,10 @@ function filter(given) {
         },
       },
     },
-    field("state", state), field("customer", text("customer")), field("product", text("product")), attention,
+    field("state", state),
+    field("customer", text("customer")),
+    field("product", text("product")),
+    attention,
     h("button", { type: "submit" }, t("filter")),
   );
 }

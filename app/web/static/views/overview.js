@@ -19,7 +19,9 @@ const HOUR = 15; // seconds between two looks at what is counted by minute
 const RECENT = 15 * 60_000;
 
 export function overviewView(scope) {
-  scope.poll("/api/analytics/orders?bucket=minute", HOUR, ({ items }) => set("hour", { minutes: items, whole: whole(items) }));
+  scope.poll("/api/analytics/orders?bucket=minute", HOUR, ({ items }) =>
+    set("hour", { minutes: items, whole: whole(items) }),
+  );
   scope.poll("/api/analytics/steps?bucket=minute", HOUR, ({ items }) => set("steps", { ...counted(), minutes: items }));
   scope.poll(
     () => `/api/analytics/steps?bucket=total&from=${Math.floor((Date.now() - RECENT) / 60_000) * 60_000}`,
@@ -71,6 +73,9 @@ function welcome(scope) {
     h("pre", { tabindex: "0" }, h("code", {}, order)),
   );
   node.hidden = true;
-  scope.on("overview", ({ orders, partial }) => (node.hidden = partial || Object.values(orders).some((number) => number > 0)));
+  scope.on(
+    "overview",
+    ({ orders, partial }) => (node.hidden = partial || Object.values(orders).some((number) => number > 0)),
+  );
   return node;
 }
