@@ -7,6 +7,7 @@ queue or interest stream, which can't be asked, is stored once all the same, by 
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections import Counter
@@ -38,6 +39,8 @@ NOTE = "bridge-out"
 BATCH, BATCH_BYTES = 1_000, 4 * 1024 * 1024
 """Records, and bytes of them, published before their acks are waited for, but for the last that were read. Two batches
 may be unacked; more wait to be committed."""
+COMMIT = 4_000
+"""Records that are acked, and whose commit waits for no others any more."""
 READ = 100
 """Records that are read of one partition at a time."""
 SLICE = 100
@@ -70,11 +73,12 @@ decode_ack = msgspec.json.Decoder(Ack).decode
 
 @dataclass
 class Flight:
-    """A batch on its way: what was published and is not acked yet (`waiting`), and what it commits in the end."""
+    """A batch on its way: how many of its messages are not acked yet (`waiting`), and what it commits in the end."""
 
     done: asyncio.Future[None]
-    offsets: dict[TopicPartition, int] = field(default_factory=dict)
-    waiting: dict[int, Outgoing] = field(default_factory=dict)
+    offsets: Mapping[TopicPartition, int]
+    records: int
+    waiting: int = 0
     plain: list[Outgoing] = field(default_factory=list)
     letters: list[Send] = field(default_factory=list)
     reached: dict[str, int] = field(default_factory=dict)
@@ -83,11 +87,20 @@ class Flight:
 
 @dataclass
 class Done:
-    """What is out and acked, and not committed yet: offsets, dead letters, and how far each stream is."""
+    """What is out and acked, and not committed yet: offsets, dead letters, and how far each stream is.
+
+    `many`: it is COMMIT records or more.
+    """
 
     offsets: dict[TopicPartition, int] = field(default_factory=dict)
     letters: list[Send] = field(default_factory=list)
     reached: dict[str, int] = field(default_factory=dict)
+    records: int = 0
+    many: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+NOBODY: tuple[Flight | None, Outgoing | None] = (None, None)
+"""Whom an ack is for that nobody waits for any more."""
 
 
 class Publisher:
@@ -103,7 +116,7 @@ class Publisher:
         self._next: list[int] = []
         self._turn = 0
         self._out: dict[str, tuple[str, int]] = {}
-        self._flights: dict[int, Flight] = {}
+        self._flights: dict[int, tuple[Flight | None, Outgoing | None]] = {}
         self._holders: dict[str, StreamState | None] = {}
         self._sent = 0
         self._inbox = 0
@@ -156,7 +169,7 @@ class Publisher:
             self._appended.clear()
             if self._committing is not None and self._committing.done():
                 await self._committed_all()  # which raises what it ended with
-            batch = [] if self._stopping else self._take()
+            batch, offsets = ([], {}) if self._stopping else self._take()
             if not batch:
                 await self._settled()
                 if self._stopping:
@@ -165,7 +178,7 @@ class Publisher:
                 await self._appended.wait()
                 continue
             await self._log.synced()
-            flight = Flight(asyncio.get_running_loop().create_future())
+            flight = Flight(asyncio.get_running_loop().create_future(), offsets, len(batch))
             for start in range(0, len(batch), SLICE):
                 some = [outgoing(record, self._origin) for record in batch[start : start + SLICE]]
                 await client.send(self._frames(client, sources, inbox.encode(), some, flight))
@@ -187,9 +200,10 @@ class Publisher:
 
     # ---- reading ---------------------------------------------------------------------------------------
 
-    def _take(self) -> list[Record]:
-        """The next records, beginning with another partition each time."""
+    def _take(self) -> tuple[list[Record], dict[TopicPartition, int]]:
+        """The next records, beginning with another partition each time, and the offsets behind them."""
         batch: list[Record] = []
+        offsets: dict[TopicPartition, int] = {}
         size = 0
         for step in range(self._partitions):
             partition = (self._turn + step) % self._partitions
@@ -198,11 +212,11 @@ class Publisher:
                 records = self._log.read(OUTBOUND, partition, self._next[partition], limit)
                 if not records:
                     break
-                self._next[partition] = records[-1].offset + 1
+                self._next[partition] = offsets[TopicPartition(OUTBOUND, partition)] = records[-1].offset + 1
                 batch += records
                 size += sum(len(record.value or b"") for record in records)
         self._turn += 1
-        return batch
+        return batch, offsets
 
     # ---- publishing ------------------------------------------------------------------------------------
 
@@ -211,18 +225,18 @@ class Publisher:
     ) -> list[bytes]:
         """The messages as they are sent; what is not to be sent is accounted for."""
         frames = []
+        route_of, largest = self._routes.of, client.max_payload
         for message in messages:
-            record, subject = message.record, message.subject
-            flight.offsets[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            subject = message.subject
             if message.message_id in self._out:
                 _reach(flight.reached, *self._out.pop(message.message_id))
                 self._counters.said(subject, "skipped")
                 continue
-            if (route := self._routes.of(subject)) is not None and not route.published:
+            if (route := route_of(subject)) is not None and not route.published:
                 self._counters.said(subject, "withheld")
                 continue
             try:
-                if message.size > client.max_payload:
+                if message.size > largest:
                     raise MaxPayloadError
                 wire = on_the_wire(subject)
             except (MaxPayloadError, BadSubjectError) as error:
@@ -233,10 +247,10 @@ class Publisher:
                 flight.plain.append(message)
             else:
                 self._sent += 1
-                flight.waiting[self._sent] = message
-                self._flights[self._sent] = flight
+                flight.waiting += 1
+                self._flights[self._sent] = flight, message
                 reply = b"%b.%d" % (inbox, self._sent)
-            frames.append(published(wire, reply, message.headers, record.value or b""))
+            frames.append(published(wire, reply, message.headers, message.payload))
         return frames
 
     def _reject(self, flight: Flight, message: Outgoing, error: Exception) -> None:
@@ -260,16 +274,16 @@ class Publisher:
     # ---- acks ------------------------------------------------------------------------------------------
 
     def _receive(self, answers: Sequence[Frame]) -> None:
-        acked = Counter[str]()
+        acked: dict[str, int] = {}
+        taken, at = self._flights.pop, self._inbox
         for subject, _reply, headers, data in answers:
-            number = int(subject[self._inbox :])
-            flight = self._flights.pop(number, None)
-            if flight is None:
+            flight, message = taken(int(subject[at:]), NOBODY)
+            if flight is None or message is None:
                 continue
-            message = flight.waiting.pop(number)
+            flight.waiting -= 1
             try:
                 if self._acked(flight, message, headers, data):
-                    acked[message.subject] += 1
+                    acked[message.subject] = acked.get(message.subject, 0) + 1
             except Exception as error:  # noqa: BLE001 - the batch would wait in vain
                 self._fail(flight, f"the ack of {message.subject} can't be used: {error!r}")
             if not flight.waiting:
@@ -311,8 +325,11 @@ class Publisher:
             async with asyncio.timeout(ACK_TIMEOUT):
                 await flight.done
         except TimeoutError:
-            raise PublishFailed(f"no ack for {len(flight.waiting)} messages in {ACK_TIMEOUT:.0f} s") from None
+            raise PublishFailed(f"no ack for {flight.waiting} messages in {ACK_TIMEOUT:.0f} s") from None
         self._done.offsets |= flight.offsets
+        self._done.records += flight.records
+        if self._done.records >= COMMIT:
+            self._done.many.set()
         self._done.letters += flight.letters
         for name, seq in flight.reached.items():
             _reach(self._done.reached, name, seq)
@@ -325,7 +342,9 @@ class Publisher:
     async def _commit_done(self, sources: Sources) -> None:
         """Commit what is done, until nothing is. Nobody waits for it, so it waits for others."""
         while self._done.offsets:
-            await asyncio.sleep(self._log.commit_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._log.commit_seconds):
+                    await self._done.many.wait()
             done, self._done = self._done, Done()
             await self._commit(sources, done.reached, done.offsets, done.letters)
 

@@ -18,7 +18,9 @@ class Origin:
     """Marks and recognises by a secret that stays in the log. Keyed BLAKE2b is a MAC, in half the time of an HMAC's."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        # Copied for each: half the time of a new one.
+        self._seal = blake2b(digest_size=8, key=secret, person=b"a4co-seal")
+        self._mark = blake2b(digest_size=16, key=secret, person=b"a4co-mark")
 
     @classmethod
     async def of(cls, log: BridgeLog) -> "Origin":
@@ -36,13 +38,16 @@ class Origin:
         An event's id follows from its cause. Whoever publishes something else under the id that we are going to use
         makes JetStream take ours for its repetition, and drop it.
         """
-        seal = blake2b(message_id.encode(), digest_size=8, key=self._secret, person=b"a4co-seal").hexdigest()
-        return f"{message_id}:{seal}"
+        seal = self._seal.copy()
+        seal.update(message_id.encode())
+        return f"{message_id}:{seal.hexdigest()}"
 
     def mark(self, message_id: str, subject: str, payload: bytes) -> str:
         """The value of the header A4co-Origin: 32 hexadecimal digits."""
-        said = f"{message_id}\n{subject}\n".encode() + payload
-        return blake2b(said, digest_size=16, key=self._secret, person=b"a4co-mark").hexdigest()
+        mark = self._mark.copy()
+        mark.update(f"{message_id}\n{subject}\n".encode())
+        mark.update(payload)
+        return mark.hexdigest()
 
     def is_ours(self, subject: str, headers: dict[str, str] | None, payload: bytes) -> bool:
         """Whether the mark is there and right."""

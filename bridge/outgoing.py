@@ -12,6 +12,7 @@ from bridge.frames import VERSION
 from bridge.origin import MESSAGE_ID, ORIGIN, Origin
 
 NO_SUBJECT = re.compile(r"[\s\x00-\x20\x7f]")
+BEGIN = f"{VERSION.decode()}\r\n{MESSAGE_ID}: "
 BREAKS = str.maketrans("\r\n", "  ")
 
 
@@ -23,6 +24,7 @@ class Outgoing(NamedTuple):
     message_id: str
     mark: str
     headers: bytes
+    payload: bytes
 
     @property
     def identity(self) -> tuple[str, str]:
@@ -32,25 +34,28 @@ class Outgoing(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes as the server counts them."""
-        return len(self.headers) + len(self.record.value or b"")
+        return len(self.headers) + len(self.payload)
 
 
 def outgoing(record: Record, origin: Origin) -> Outgoing:
     """The message, marked as ours. A record without an id of its own gets one from its place in the log."""
-    given = {name: value.decode(errors="replace") for name, value in record.headers}
-    subject = given.get("a4co-subject", "")
-    own = _one_line(given.get(MESSAGE_ID, "")) or f"{record.topic}-{record.partition}-{record.offset}"
+    given = dict(record.headers)
+    payload = record.value or b""
+    subject = given.get("a4co-subject", b"").decode(errors="replace")
+    own = _one_line(given.get(MESSAGE_ID, b"")) or f"{record.topic}-{record.partition}-{record.offset}"
     message_id = origin.sealed(own)
-    mark = origin.mark(message_id, subject, record.value or b"")
-    lines = f"{MESSAGE_ID}: {message_id}\r\n{ORIGIN}: {mark}\r\nContent-Type: application/json\r\n"
-    for name in (TRACEPARENT, TRACESTATE):
-        if name in given:
-            lines += f"{name}: {_one_line(given[name])}\r\n"
-    return Outgoing(record, subject, message_id, mark, b"%b\r\n%b\r\n" % (VERSION, lines.encode()))
+    mark = origin.mark(message_id, subject, payload)
+    lines = f"{BEGIN}{message_id}\r\n{ORIGIN}: {mark}\r\nContent-Type: application/json\r\n"
+    if TRACEPARENT in given:
+        lines += f"{TRACEPARENT}: {_one_line(given[TRACEPARENT])}\r\n"
+    if TRACESTATE in given:
+        lines += f"{TRACESTATE}: {_one_line(given[TRACESTATE])}\r\n"
+    return Outgoing(record, subject, message_id, mark, f"{lines}\r\n".encode(), payload)
 
 
-def _one_line(value: str) -> str:
-    return (value if value.isprintable() else value.translate(BREAKS)).strip()
+def _one_line(value: bytes) -> str:
+    text = value.decode(errors="replace")
+    return (text if text.isprintable() else text.translate(BREAKS)).strip()
 
 
 @lru_cache(maxsize=4096)

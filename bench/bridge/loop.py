@@ -140,7 +140,7 @@ def kafka_source(servers: str, name: str) -> Callable[[], Sequence[Record]]:
         {
             "bootstrap.servers": servers, "log_level": 0, "group.id": name, "auto.offset.reset": "earliest",
             "isolation.level": "read_committed", "enable.auto.commit": True, "queued.min.messages": 20_000,
-            "queued.max.messages.kbytes": 32_768,
+            "queued.max.messages.kbytes": 32_768, "fetch.queue.backoff.ms": 5,
         }
     )  # fmt: skip
     consumer.subscribe([f"{name}.{OUTBOUND}"])

@@ -19,7 +19,7 @@ from app.engine.errors import LogFailed
 from app.engine.kafka.cluster import Cluster
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
-from app.engine.kafka.read_ahead import AHEAD, AHEAD_BYTES, TAKEN
+from app.engine.kafka.read_ahead import AHEAD_BYTES, FIRST, TAKEN
 from app.engine.kafka.sole import SoleLog
 from app.engine.records import Send, TopicPartition
 from app.settings import Settings
@@ -238,19 +238,20 @@ async def test_a_flood_in_one_partition_hides_nothing_of_the_others_from_the_bri
     log = KafkaLog(KafkaOptions(kafka_broker.servers, "one", prefix), "bridging")
     await log.connect()
     await log.prepare({"outbound": False}, PARTITIONS)
-    sends = [Send("outbound", None, b"%0500d" % number, (), None, 0) for number in range(3 * AHEAD)]
+    flood = 2 * AHEAD_BYTES // 1_500
+    sends = [Send("outbound", None, b"%0500d" % number, (), None, 0) for number in range(flood)]
     await log.commit([*sends, *(Send("outbound", None, b"one", (), None, partition) for partition in (1, 2, 3))])
     sole = SoleLog(log, "bridging.bridge", "outbound", "bridging.out")
     await sole.open()
     try:
         assert [len(sole.read("outbound", partition, 0, 10)) for partition in range(PARTITIONS)] == [10, 1, 1, 1]
         offset = 0
-        while offset < 3 * AHEAD:  # the flood comes to its end, too
-            records = await wait_until(lambda: sole.read("outbound", 0, offset, AHEAD), within=10)  # noqa: B023
+        while offset < flood:  # the flood comes to its end, too
+            records = await wait_until(lambda: sole.read("outbound", 0, offset, 5_000), within=10)  # noqa: B023
             assert [int(record.value or b"") for record in records] == list(range(offset, offset + len(records)))
             offset += len(records)
             await sole.commit([], offsets={TopicPartition("outbound", 0): offset})
-        assert sole.committed("", "outbound", 0) == 3 * AHEAD
+        assert sole.committed("", "outbound", 0) == flood
     finally:
         await sole.close()
         await log.disconnect()
@@ -276,7 +277,7 @@ async def test_large_records_are_read_ahead_only_as_far_as_memory_is_meant_for_t
             assert int((records[0].value or b"")[:4]) == number
             offset = records[0].offset + 1
             await sole.commit([], offsets={TopicPartition("outbound", 0): offset})
-        assert most <= AHEAD_BYTES // PARTITIONS + (TAKEN + 1) * large
+        assert most <= FIRST * AHEAD_BYTES / PARTITIONS + (TAKEN + 1) * large
     finally:
         await sole.close()
         await log.disconnect()
