@@ -14,7 +14,7 @@ from app.domain.dialects import Undecodable
 from app.engine.records import Headers, Send
 from bridge import dead_letters, limits
 from bridge.counters import BridgeCounters
-from bridge.ledger import DEAD, MIRRORED, REPEATED, Counts
+from bridge.ledger import DEAD, MIRRORED, OUTCOMES, REPEATED, Counts
 from bridge.ordered_pull import Arrived
 from bridge.origin import Origin
 from bridge.routes import STOCK, USERS, Route, Routes
@@ -63,7 +63,8 @@ class Intake:
     def take(self, messages: Sequence[Arrived], batch: Batch) -> None:
         """Add the messages to the batch. Whatever is in one, its neighbours pass."""
         batch.read += len(messages)
-        route_of, outcomes = self._routes.of, Counter[tuple[str, str]]()
+        route_of = self._routes.of
+        subjects: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
         for message in messages:
             subject = message.subject
             route = route_of(subject)
@@ -76,28 +77,36 @@ class Intake:
                 batch.sends += self._dead(message, route, error)
                 batch.awaited = True
                 outcome = DEAD
-            outcomes[subject, outcome] += 1
-        for (subject, outcome), number in outcomes.items():
-            if (route := route_of(subject)) is not None:
-                counted = (route.subject, outcome)
-                batch.counts[counted] = batch.counts.get(counted, 0) + number
-        batch.outcomes.update(outcomes)
+            subjects[outcome].append(subject)
+        for outcome, of_them in subjects.items():
+            for subject, number in Counter(of_them).items():
+                batch.outcomes[subject, outcome] += number
+                if (route := route_of(subject)) is not None:
+                    counted = (route.subject, outcome)
+                    batch.counts[counted] = batch.counts.get(counted, 0) + number
 
     def _take(self, message: Arrived, route: Route, batch: Batch) -> str:
-        _seq, _time, _pending, subject, came, data = message
-        limits.check(message, self._limit)
+        seq, _time, _pending, subject, came, data = message
+        if came or len(data) > self._limit:
+            limits.check(message, self._limit)
         key, event_id, said = route.identify(subject, data)
         print_ = fingerprint(subject, key, event_id, said)
         if print_ is not None:
-            if print_ in batch.prints or print_ in self.under_way or print_ in self.seen:
+            if print_ in batch.prints or print_ in self.under_way or print_ in self.seen.known:
                 return REPEATED
             batch.prints[print_] = None
-        headers, ours = self._headers(message)
+        trace: Headers = ()
+        if came:
+            trace = traces.continued(came)
+            headers, ours = self._headers(message)
+            batch.awaited = batch.awaited or not ours
+        else:
+            headers = (_named(subject), ("a4co-seq", b"%d" % seq), self._place)
+            batch.awaited = True
         # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
-        trace = traces.continued(came) or traces.begun(self._place_of(message) if route.topic in ENDLESS else key)
+        trace = trace or traces.begun(self._place_of(message) if route.topic in ENDLESS else key)
         batch.sends.append(Send(route.topic, key.encode(), data, trace + headers))
         batch.size += len(data)
-        batch.awaited = batch.awaited or not ours
         return MIRRORED
 
     def _headers(self, message: Arrived) -> tuple[Headers, bool]:

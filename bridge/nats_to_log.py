@@ -34,7 +34,7 @@ logger = logging.getLogger("a4co.bridge")
 
 BATCH = 500
 """Messages that are taken at a time."""
-MOST, MOST_BYTES = 3_000, 8 * 1024 * 1024
+MOST, MOST_BYTES = 6_000, 8 * 1024 * 1024
 """Messages, and bytes of their payloads, in one commit at most, but for the last that were taken."""
 SLICE = 100
 """Messages that are worked off between two turns of the loop: about 1 ms."""

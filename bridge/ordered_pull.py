@@ -142,7 +142,8 @@ class OrderedPull:
                     await self._wake.wait()
             except TimeoutError:
                 raise ConsumerLost(f"nothing heard of the consumer on {self._stream} for {SILENCE:.0f} s") from None
-        taken = [self._read(self._arrived.popleft()) for _ in range(min(limit, len(self._arrived)))]
+        pop = self._arrived.popleft
+        taken = self._read([pop() for _ in range(min(limit, len(self._arrived)))])
         await self._ask()
         return taken
 
@@ -171,12 +172,13 @@ class OrderedPull:
             await self._client.publish(self._next, self._request, reply=f"{self._inbox}.r")
 
     def _receive(self, frames: Sequence[Frame]) -> None:
-        for frame in frames:
-            if frame[1].startswith(b"$JS.ACK."):
-                self._credit -= 1
-                self._arrived.append(frame)
-            else:
-                self._hear(headers_of(frame[2]))
+        came = [frame for frame in frames if frame[1].startswith(b"$JS.ACK.")]
+        self._credit -= len(came)
+        self._arrived += came
+        if len(came) < len(frames):
+            for frame in frames:
+                if not frame[1].startswith(b"$JS.ACK."):
+                    self._hear(headers_of(frame[2]))
         self._wake.set()
 
     def _hear(self, headers: dict[str, str]) -> None:
@@ -190,20 +192,19 @@ class OrderedPull:
         else:
             self._lost = description or f"status {status}"
 
-    def _read(self, frame: Frame) -> Arrived:
-        subject, reply, headers, data = frame
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two more.
-        tokens = reply.split(b".")
-        at = 5 if len(tokens) == 9 else 7
-        delivered = int(tokens[at + 1])
-        if delivered != self._delivered + 1:
-            raise ConsumerLost(f"{self._stream}: delivery {delivered} came after {self._delivered}")
-        self._delivered, self.last = delivered, reply
-        return Arrived(
-            int(tokens[at]),
-            int(tokens[at + 2]),
-            int(tokens[at + 3]),
-            subject.decode(errors="replace"),
-            (headers_of(headers) or None) if headers else None,
-            data,
-        )
+    def _read(self, frames: Sequence[Frame]) -> list[Arrived]:
+        read = []
+        delivered = self._delivered
+        for subject, reply, headers, data in frames:
+            # $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two more.
+            tokens = reply.split(b".")
+            if len(tokens) != 9:
+                del tokens[:2]
+            delivered += 1
+            if int(tokens[6]) != delivered:
+                raise ConsumerLost(f"{self._stream}: delivery {tokens[6]!r} came instead of {delivered}")
+            came = (headers_of(headers) or None) if headers else None
+            said_on = subject.decode(errors="replace")
+            read.append(Arrived(int(tokens[5]), int(tokens[7]), int(tokens[8]), said_on, came, data))
+        self._delivered, self.last = delivered, frames[-1][1]
+        return read

@@ -91,7 +91,7 @@ def decode(subject: str, payload: bytes, *, at: float, ours: bool = False, trace
     try:
         event_id = _event_id(spoken)
         common: Body = {"event_id": event_id, "key": key, "at": at, "source": subject}
-        family = spoken.name.split(".", 1)[0]
+        family = _family(spoken.name)
         if family == "inventory":
             return _stock_moved(spoken, common, ours=ours)
         if family == "user" or (family == "notification" and _order_of_mail(spoken.data) is None):
@@ -140,7 +140,7 @@ def _recognise(subject: str, payload: bytes) -> Spoken:
     name, version = _versioned(subject)
     if version not in ("", "1"):
         raise Undecodable("unknown-version", f"subject {subject}")
-    envelope = unwrapped(body)
+    envelope = unwrapped(body) if "pattern" in body else body
     if "eventData" in envelope:
         data = envelope["eventData"]
         if not isinstance(data, dict):
@@ -165,6 +165,12 @@ def _versioned(subject: str) -> tuple[str, str]:
     return (name, version) if re.fullmatch(r"\d+", version) else (subject, "")
 
 
+@lru_cache(maxsize=256)
+def _family(name: str) -> str:
+    """The first token of a subject."""
+    return name.split(".", 1)[0]
+
+
 def unwrapped(body: Body) -> Body:
     """The envelope in what NestJS's client wraps; the body itself where it does not."""
     inner = body.get("data")
@@ -177,7 +183,8 @@ def load_object(payload: bytes) -> Body:
         body = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise Undecodable("too-deep" if "depth limit" in str(error) else "not-json", str(error)) from None
-    if payload.count(b"{") + payload.count(b"[") > MAX_DEPTH and _deeper_than(body, MAX_DEPTH):
+    opened = payload.count(b"{") + (payload.count(b"[") if b"[" in payload else 0)
+    if opened > MAX_DEPTH and _deeper_than(body, MAX_DEPTH):
         raise Undecodable("too-deep", f"more than {MAX_DEPTH} levels")
     if not isinstance(body, dict):
         raise Undecodable("not-an-object", type(body).__name__)
@@ -210,7 +217,7 @@ def _check_version(envelope: Body) -> None:
 
 def _key(spoken: Spoken) -> str:
     data, aggregate = spoken.data, spoken.envelope.get("aggregateId")
-    match spoken.name.split(".", 1)[0]:
+    match _family(spoken.name):
         case "order":
             own = data.get("orderId")
             key = _first(own, aggregate) if spoken.dialect == "c" else _first(aggregate, own)

@@ -44,7 +44,7 @@ class SoleLog:
         self._topic = topic
         self._group = group
         self._certain = certain
-        self._writers = {way: Transactions(log.cluster, f"{name}.{way}") for way in WAYS}
+        self._writers = {way: Transactions(log.cluster, f"{name}.{way}", silent=True) for way in WAYS}
         self._membership: object = None
         self._notes: dict[str, bytes] = {}
         self._offsets: list[int] = []

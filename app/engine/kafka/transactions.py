@@ -35,10 +35,14 @@ TURNS = 2
 
 
 class Transactions:
-    """The transactions of `name`, a writer that nobody else is: who opens it again ends what the one before left."""
+    """The transactions of `name`, a writer that nobody else is: who opens it again ends what the one before left.
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    `silent`: nobody asks where its messages have come to, so the client tells only of those that failed.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, *, silent: bool = False) -> None:
         self.name = name
+        self._settings = {"delivery.report.only.error": silent}
         self._cluster = cluster
         self._producers: list[Producer] = []
         self._under_way = False
@@ -53,7 +57,8 @@ class Transactions:
             LogFailed: there are no producers. LogAway: because no broker answers.
         """
         self._producers, self._failure, self._under_way = [], None, False
-        producers = [Producer(self._cluster.producer(f"{self.name}.{turn}")) for turn in range(TURNS)]
+        settings = [self._cluster.producer(f"{self.name}.{turn}") | self._settings for turn in range(TURNS)]
+        producers = [Producer(each) for each in settings]
         try:
             with ThreadPoolExecutor(TURNS) as threads:
                 list(threads.map(begin, producers))
