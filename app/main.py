@@ -47,7 +47,7 @@ from app.settings import Settings, SettingsError, load
 from app.web.api import create_api, create_bridge_api
 from app.web.freshness import Freshness
 from app.web.http_protocol import HttpProtocol
-from app.web.live_feed import LiveFeed
+from app.web.live.feed import LiveFeed
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge import backlog

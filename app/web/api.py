@@ -18,7 +18,6 @@ from app.web import (
     health,
     inventory,
     letter_wishes,
-    live,
     orders,
     overview,
     problems,
@@ -28,6 +27,7 @@ from app.web.answers import schemas
 from app.web.asyncapi import asyncapi_routes
 from app.web.docs import docs_routes
 from app.web.elsewhere import Elsewhere
+from app.web.live import routes as live_routes
 from app.web.measured import MeasuredRequests
 from app.web.page import page_routes
 from app.web.point_reads import PointReads
@@ -41,7 +41,7 @@ ANSWERS: tuple[type[msgspec.Struct], ...] = (
     *dead_letters.ANSWERS,
     *letter_wishes.ANSWERS,
     *analytics.ANSWERS,
-    *live.ANSWERS,
+    *live_routes.ANSWERS,
     *bridge.ANSWERS,
     *overview.ANSWERS,
     *timers.ANSWERS,
@@ -114,7 +114,7 @@ def create_api(views: Views) -> FastAPI:
     api.include_router(dead_letters.letter_routes(shown))
     api.include_router(letter_wishes.wish_routes(shown))
     api.include_router(analytics.analytics_routes(views, elsewhere))
-    api.include_router(live.live_routes(views.live))
+    api.include_router(live_routes.live_routes(views.live))
     api.include_router(bridge.bridge_routes(views))
     api.include_router(overview.overview_routes(views, elsewhere))
     api.include_router(timers.timer_routes(views, elsewhere))

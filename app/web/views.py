@@ -15,7 +15,7 @@ from app.web.stock_lines import StockLine
 from bridge.routes import ROUTES, Routes
 
 if TYPE_CHECKING:
-    from app.web.live_feed import LiveFeed
+    from app.web.live.feed import LiveFeed
 
 Row_co = TypeVar("Row_co", covariant=True)
 

@@ -20,7 +20,7 @@ from app.engine.partitioner import partition_for
 from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.web.freshness import Freshness
-from app.web.live_feed import LiveFeed
+from app.web.live.feed import LiveFeed
 from app.web.stock_lines import StockLine
 from app.web.views import Views
 from bridge.routes import ROUTES

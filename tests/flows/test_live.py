@@ -12,10 +12,11 @@ from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import LogFailed
 from app.engine.records import Record
 from app.metrics.worker import Metrics
-from app.web import live_feed, live_stream
 from app.web.api import create_api
-from app.web.live_events import TOPICS
-from app.web.live_feed import LiveFeed
+from app.web.live import feed as live_feed
+from app.web.live import stream as live_stream
+from app.web.live.events import TOPICS
+from app.web.live.feed import LiveFeed
 from tests.flows.conftest import Opens
 from tests.flows.live_client import listening
 from tests.flows.market import NOW, Market

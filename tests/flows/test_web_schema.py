@@ -24,8 +24,8 @@ from app import topics
 from app.engine.embedded_log import EmbeddedLog
 from app.web import freshness
 from app.web.api import create_api
-from app.web.live_events import TOPICS
-from app.web.live_stream import LiveStream
+from app.web.live.events import TOPICS
+from app.web.live.stream import LiveStream
 from tests.flows.shop import PARTITIONS, Shop, cheese, order
 
 # A cursor is right or wrong by what it stands for, which no schema can say: then it is 400.

@@ -1,7 +1,7 @@
 """The live feed of one process: reads the changelogs while somebody listens, and keeps the newest events for all.
 
 Each listener only has its place among them: who falls behind them is dropped. It decides who may listen and how far
-behind they may be; what each one gets is in `live_stream`.
+behind they may be; what each one gets is in `stream`.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ from app.engine.errors import EngineError, LogFailed
 from app.engine.onlooker import Onlooker, Overlooked
 from app.engine.records import Record, TopicPartition
 from app.metrics.worker import Metrics
-from app.web.live_events import TOPICS, LiveEvent, Restart, event_of, said
-from app.web.live_places import Places
+from app.web.live.events import TOPICS, LiveEvent, Restart, event_of, said
+from app.web.live.places import Places
 from app.web.problems import NotReadyError, ProblemError
 
 BEHIND = 5_000

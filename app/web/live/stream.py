@@ -10,9 +10,9 @@ from starlette.types import Message, Receive, Scope, Send
 from app.domain.causes import iso
 from app.engine.cancelling import end
 from app.engine.records import TopicPartition
-from app.web.live_events import Dropped, Hello, LiveEvent, Restart, said
-from app.web.live_feed import BATCH, WAIT, Listener, LiveFeed, Mark, events_of
-from app.web.live_places import Places
+from app.web.live.events import Dropped, Hello, LiveEvent, Restart, said
+from app.web.live.feed import BATCH, WAIT, Listener, LiveFeed, Mark, events_of
+from app.web.live.places import Places
 
 HEARTBEAT = 15.0
 """Seconds without an event after which a comment is sent, so that proxies keep the connection."""

@@ -8,10 +8,10 @@ from starlette.responses import Response
 from app.web.answers import SCHEMAS, problem_response
 from app.web.dead_letters import LetterSummary
 from app.web.inventory import ProductSummary
-from app.web.live_events import Dropped, Hello, Kind, Restart
-from app.web.live_feed import LiveFeed
-from app.web.live_filter import LiveFilter
-from app.web.live_stream import LiveStream
+from app.web.live.events import Dropped, Hello, Kind, Restart
+from app.web.live.feed import LiveFeed
+from app.web.live.filter import LiveFilter
+from app.web.live.stream import LiveStream
 from app.web.orders import OrderSummary
 from app.web.query import given
 

@@ -6,7 +6,7 @@ from fastapi import Query, Request
 
 from app.domain.dead_letters import LetterState
 from app.domain.rows import SagaState
-from app.web.live_events import Kind, LiveEvent
+from app.web.live.events import Kind, LiveEvent
 from app.web.problems import Fault, ProblemError
 from app.web.query import Word
 
