@@ -54,7 +54,8 @@ service does it and its event moves us: a paid order waits in CONFIRMING, a lost
 in CANCELLING. A refund is asked for whenever the cancel role is not `shadow`: nobody else knows of every payment.
 """
 
-from typing import Literal, NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -604,29 +605,26 @@ WORDS: dict[type[Message], str] = {
 }
 
 
+DETAILS: dict[type[Message], Callable[[Any], str]] = {
+    **dict.fromkeys((Reserved, Refused), lambda reply: reply.product_id),
+    **dict.fromkeys((Reserve, Release, Commit, Return), lambda command: command.key),
+    **dict.fromkeys((EmailSent, SendMail, MailDelivered), lambda mail: mail.template),
+    PaymentSucceeded: lambda paid: f"{paid.payment_id} {paid.amount} {paid.currency}",
+    PaymentFailed: lambda failed: failed.error_message,
+    OrderCancelled: lambda fact: fact.reason,
+    Announce: lambda said: said.aggregate_id,
+    MailFailed: lambda failed: failed.error,
+}
+
+
 def _what(message: Message) -> str:
     """A fact's subject, a command's or a reply's name."""
-    if isinstance(message, Announce | Noted):
-        return message.kind
+    match message:
+        case Announce() | Noted():
+            return message.kind
     return WORDS.get(type(message)) or type(message).__name__
 
 
 def _detail(message: Message) -> str:
-    match message:
-        case Reserved() | Refused():
-            return message.product_id
-        case Reserve() | Release() | Commit() | Return():
-            return message.key
-        case PaymentSucceeded():
-            return f"{message.payment_id} {message.amount} {message.currency}"
-        case PaymentFailed():
-            return message.error_message
-        case OrderCancelled():
-            return message.reason
-        case Announce():
-            return message.aggregate_id
-        case EmailSent() | SendMail() | MailDelivered():
-            return message.template
-        case MailFailed():
-            return message.error
-    return ""
+    said: Callable[[Any], str] | None = DETAILS.get(type(message))
+    return said(message) if said is not None else ""

@@ -25,6 +25,9 @@ logger = structlog.get_logger("a4co.engine")
 SLICE = 50
 """Records or rows that are worked off between two turns of the loop, in which views are answered."""
 
+UNREAD: Any = object()
+"""In the place of a row that was not read yet."""
+
 SKIPPED = "skipped"
 """What became of a record that says nothing to its reader (its message is None)."""
 
@@ -390,9 +393,8 @@ class _Unit(Generic[Row]):
         if type(message) is tuple:  # a message may be a named one
             return self._fold_all(message, record)
         key = message.key
-        try:
-            row = self._rows[key]
-        except KeyError:
+        row = self._rows.get(key, UNREAD)
+        if row is UNREAD:
             row = self.before[key] = self._part.get(key)
         transition: Transition = self._rule(row, message)
         # Nothing of a message is kept unless all of it could be computed.
@@ -405,7 +407,10 @@ class _Unit(Generic[Row]):
 
     def _sends(self, transition: Transition, record: Record) -> list[Send]:
         carried = self._carries(record, transition.row)
-        return [send for output in transition.outputs for send in self._encode(output, carried)]
+        sends: list[Send] = []
+        for output in transition.outputs:
+            sends += self._encode(output, carried)
+        return sends
 
     def _fold_all(self, messages: tuple[Any, ...], record: Record) -> str:
         """Fold each into the row of its own; they are not told to a tally."""
