@@ -179,7 +179,7 @@ class Lane:
             self._records += piece
             self._spent += time.perf_counter() - started
         # Nothing more has come: who waits for what is done is not kept waiting for others.
-        if self._since is not None and (self._due() or (self._awaited and len(records) < self.batch)):
+        if self._since is not None and (self._due() or (self._awaited and not records)):
             await self._commit_or_roll_back()
             await asyncio.sleep(0)
 

@@ -205,6 +205,22 @@ async def test_many_deadlines_at_once_are_told_a_batch_at_a_time(tmp_path: Path)
     await counting.stop()
 
 
+async def test_a_transaction_ends_when_nothing_more_has_come_and_not_with_the_first_few_records(tmp_path: Path) -> None:
+    counting = await Counting(tmp_path).open()
+    [lane] = counting.engine.lanes
+    await lane.reader.start(lane)
+    lane.reader.commit_records, lane.reader.commit_seconds = 1_000, 60.0  # as on Kafka, where a commit costs
+    await counting.say(("oliva", "a"))
+    await lane.step()
+    await counting.say(("oliva", "b"))
+    await lane.step()
+    assert counting.everything("counted") == []
+    await lane.step()
+    assert len(counting.everything("counted")) == 2
+    assert [row.value for row in counting.everything("tallies-changelog")] == [b'{"count":2,"due":null}']
+    await counting.stop()
+
+
 async def test_a_flood_in_one_topic_does_not_keep_the_others_waiting(tmp_path: Path) -> None:
     counting = await Counting(tmp_path).open()
     [lane] = counting.engine.lanes
