@@ -46,6 +46,7 @@ AWAY = {
     KafkaError._TIMED_OUT,  # noqa: SLF001
     KafkaError._TIMED_OUT_QUEUE,  # noqa: SLF001
     KafkaError._WAIT_COORD,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - just after a broker's return: which there are was seen at the start
     KafkaError._MAX_POLL_EXCEEDED,  # noqa: SLF001 - after minutes without Kafka: the member joins again
     KafkaError.REQUEST_TIMED_OUT,
     KafkaError.NETWORK_EXCEPTION,
