@@ -390,6 +390,7 @@ async def test_a_cart_is_checked_whoever_has_its_products(workers: Workers) -> N
     assert answer.status_code == 503
 
 
+@pytest.mark.slow
 async def test_another_worker_may_wait_as_long_as_the_client_says(workers: Workers) -> None:
     key = key_in(2)
 

@@ -53,6 +53,7 @@ async def test_who_takes_nothing_for_long_is_cut_off(monkeypatch: pytest.MonkeyP
         await asyncio.wait_for(over.wait(), 10)
 
 
+@pytest.mark.slow
 async def test_who_is_slow_gets_all_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_protocol, "STALLED", 1.0)
     pieces = 200

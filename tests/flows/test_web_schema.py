@@ -78,6 +78,7 @@ CHECKS = [
 ]
 
 
+@pytest.mark.slow
 @schema.parametrize()
 @settings(max_examples=15, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_the_api_is_what_its_document_says(case: schemathesis.Case[Any]) -> None:
