@@ -83,8 +83,8 @@ test-kafka: venv-dev ## the tests of Kafka, and the core of the flows on it (nee
 test-flows: venv-dev ## every flow test on the log that you choose: LOG=embedded or LOG=kafka
 	@$(BIN)/python -m pytest tests/flows --log=$(or $(LOG),embedded)
 
-test-quick: venv-dev ## rules, engine and embedded flows, within a minute
-	@$(BIN)/python -m pytest -n 2 --dist worksteal tests/domain tests/engine tests/flows -m "not slow"
+test-quick: venv-dev ## rules, engine and embedded flows: a minute on two cores
+	@$(BIN)/python -m pytest -n 4 --dist worksteal tests/domain tests/engine tests/flows -m "not slow"
 
 check: venv-dev ## every check of the code: ruff, format, types, layers
 	@$(BIN)/ruff check
