@@ -1,4 +1,4 @@
-"""Ending tasks for sure: a commit is waited for to its end, and a task is cancelled until it has ended."""
+"""Waiting and ending for sure: a commit is waited for to its end, and a task is cancelled until it has ended."""
 
 import asyncio
 import contextlib
@@ -38,3 +38,12 @@ async def end(tasks: Iterable[asyncio.Future[Any]]) -> None:
         for task in going:
             task.cancel()
         await asyncio.wait(going, timeout=AGAIN)
+
+
+async def set_within(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, or after so many seconds."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

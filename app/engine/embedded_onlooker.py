@@ -4,7 +4,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from app.engine.embedded_reader import next_records, or_nothing
+from app.engine.cancelling import set_within
+from app.engine.embedded_reader import next_records
 from app.engine.records import Record, TopicPartition
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class EmbeddedOnlooker:
         found = next_records(self._log, self._places, self.positions, limit)
         if found or wait <= 0:
             return found
-        await or_nothing(self._wakeup, wait)
+        await set_within(self._wakeup, wait)
         return next_records(self._log, self._places, self.positions, limit)
 
     async def close(self) -> None:

@@ -1,9 +1,9 @@
 """A lane's reader over the embedded log: one process, so every partition is its own from the start."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from app.engine.cancelling import set_within
 from app.engine.owners import Alone
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
@@ -29,15 +29,6 @@ def next_records(
     if places:
         places.append(places.pop(0))
     return found
-
-
-async def or_nothing(wakeup: asyncio.Event, wait: float) -> None:
-    """Return when it is set, or after `wait` seconds."""
-    try:
-        async with asyncio.timeout(wait):
-            await wakeup.wait()
-    except TimeoutError:
-        return
 
 
 class EmbeddedReader:
@@ -71,7 +62,7 @@ class EmbeddedReader:
         self._wakeup.clear()
         found = next_records(self._log, self._places, self._positions, limit)
         if not found and wait > 0:
-            await or_nothing(self._wakeup, wait)
+            await set_within(self._wakeup, wait)
             found = next_records(self._log, self._places, self._positions, limit)
         if found and self._durable:
             await self._log.synced()

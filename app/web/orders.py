@@ -125,9 +125,8 @@ class ListedOrders:
         async def local(partitions: set[int]) -> OrderPage:
             here = partitions & table.here()
             now = views.clock()
-            most = (
-                wanted.most(table.sums(here)) if after is None else None
-            )  # later, it is not known how many were before
+            # Behind a cursor, it is not known how many were before.
+            most = wanted.most(table.sums(here)) if after is None else None
             found = await page(
                 table, here, after=after, limit=limit, wanted=lambda saga: wanted.wants(saga, now), most=most
             )

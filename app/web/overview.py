@@ -90,9 +90,10 @@ def overview_routes(views: Views, elsewhere: Elsewhere) -> APIRouter:
 
         async def local(partitions: set[int]) -> Overview:
             here = partitions & table.here()
+            this = of_this_worker(here)
             return Overview(
-                items=[of_this_worker(here)],
-                orders=views.metrics.orders_by_state(here),
+                items=[this],
+                orders=this.orders,
                 partitions={table.name: table.total for table in tables},
                 next_cursor=None,
                 partial=here != partitions,

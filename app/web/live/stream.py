@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from app.domain.causes import iso
-from app.engine.cancelling import end
+from app.engine.cancelling import end, set_within
 from app.engine.records import TopicPartition
 from app.web.live.events import Dropped, Hello, LiveEvent, Restart, said
 from app.web.live.feed import BATCH, WAIT, Listener, LiveFeed, Mark, events_of
@@ -116,7 +116,7 @@ class LiveStream(Response):
                 await asyncio.sleep(0)
                 told = time.monotonic()
             elif not feed.has_more(listener):
-                await _set(changed, told + HEARTBEAT - time.monotonic())
+                await set_within(changed, told + HEARTBEAT - time.monotonic())
                 if time.monotonic() >= told + HEARTBEAT:
                     await say(feed.heartbeat(listener))
                     told = time.monotonic()
@@ -128,15 +128,6 @@ async def _gone(receive: Receive) -> None:
     """Return when the client is gone."""
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-async def _set(event: asyncio.Event, within: float) -> None:
-    """Return when it is set, or after so many seconds."""
-    try:
-        async with asyncio.timeout(within):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 def _part(body: bytes, *, more: bool = True) -> Message:
