@@ -72,6 +72,9 @@ class EmbeddedReader:
         """Keep the messages for the commit."""
         self._staged += sends
 
+    def closing(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """There is nothing that could be done yet."""
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """One transaction of the log."""
         staged, self._staged = self._staged, []

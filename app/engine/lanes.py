@@ -23,7 +23,11 @@ Row = TypeVar("Row")
 logger = structlog.get_logger("a4co.engine")
 
 SLICE = 50
-"""Records or rows that are worked off between two turns of the loop, in which views are answered."""
+"""Records that are worked off between two turns of the loop, in which views are answered; more if they are quick."""
+TURN = 0.001
+"""Seconds between two turns, about, if more than SLICE records are worked off meanwhile."""
+ROWS = 200
+"""Rows that are staged or written between two turns."""
 
 UNREAD: Any = object()
 """In the place of a row that was not read yet."""
@@ -164,10 +168,11 @@ class Lane:
         """Take and work off one batch, and commit if it is time."""
         self._before()
         records = await self.reader.take(self.batch, self._patience())
-        for start in range(0, len(records), SLICE):
+        start, size = 0, SLICE
+        while start < len(records):
             if start:
                 await asyncio.sleep(0)
-            piece = records[start : start + SLICE]
+            piece = records[start : start + size]
             started = time.perf_counter()
             if self._since is None:
                 self._since = started
@@ -177,7 +182,10 @@ class Lane:
             self._awaited = self._awaited or (not self.collects and outcomes.count(SKIPPED) < len(outcomes))
             self._outcomes += outcomes
             self._records += piece
-            self._spent += time.perf_counter() - started
+            took = time.perf_counter() - started
+            self._spent += took
+            start += size
+            size = max(SLICE, min(2 * size, int(size * TURN / took)))
         # Nothing more has come: who waits for what is done is not kept waiting for others.
         if self._since is not None and (self._due() or (self._awaited and not records)):
             await self._commit_or_roll_back()
@@ -220,6 +228,7 @@ class Lane:
         offsets = {TopicPartition(*place): offset + 1 for place, offset in newest.items()}
         started = time.perf_counter()
         self._torn = True  # what fails from here on is not committed once more
+        self.reader.closing(offsets)
         await self._stage()
         ends = await self.reader.commit(offsets)
         await self._show(ends)
@@ -341,11 +350,9 @@ class ReducerLane(Lane, Generic[Row]):
         changelog = self._reducer.table.changelog
         for partition, unit in self._units.items():
             changes = self._changes[partition] = []
-            for piece in unit.changes(SLICE):
+            for piece in unit.changes(ROWS):
                 changes += piece
-                self.reader.stage(
-                    [Send(changelog, key.encode(), packed, (), None, partition) for key, _, packed, _ in piece]
-                )
+                self.reader.stage([Send(changelog, it.key.encode(), it.packed, (), None, partition) for it in piece])
                 await asyncio.sleep(0)
             if unit.tally is not None:
                 self.reader.stage(unit.tally.sends())
@@ -355,13 +362,13 @@ class ReducerLane(Lane, Generic[Row]):
         changelog = self._reducer.table.changelog
         for partition, changes in self._changes.items():
             part = self.table.partitions[partition]
-            for start in range(0, len(changes), SLICE):
-                piece = changes[start : start + SLICE]
+            for start in range(0, len(changes), ROWS):
+                piece = changes[start : start + ROWS]
                 # Rows ahead of their mark are right: after a crash they are replayed onto themselves.
-                done = start + SLICE >= len(changes)
+                done = start + ROWS >= len(changes)
                 part.write(piece, ends[TopicPartition(changelog, partition)] if done else part.store.offset)
-                for _key, row, _packed, old in piece:
-                    self._hooks.row_changed(self.table.name, old, row)
+                for it in piece:
+                    self._hooks.row_changed(self.table.name, it.old, it.row)
                 await asyncio.sleep(0)
 
     def _forget(self) -> None:
@@ -397,20 +404,20 @@ class _Unit(Generic[Row]):
         if row is UNREAD:
             row = self.before[key] = self._part.get(key)
         transition: Transition = self._rule(row, message)
+        after, outputs = transition.row, transition.outputs
         # Nothing of a message is kept unless all of it could be computed.
-        sends = self._sends(transition, record) if transition.outputs else ()
-        if self.tally is not None and transition.row is not row:
-            self.tally.add(row, transition.row, record.timestamp)
+        sends = self._sends(outputs, record, after) if outputs else ()
+        if self.tally is not None and after is not row:
+            self.tally.add(row, after, record.timestamp)
         self.sends += sends
-        self._rows[key] = transition.row
+        self._rows[key] = after
         return transition.outcome
 
-    def _sends(self, transition: Transition, record: Record) -> list[Send]:
-        carried = self._carries(record, transition.row)
-        sends: list[Send] = []
-        for output in transition.outputs:
-            sends += self._encode(output, carried)
-        return sends
+    def _sends(self, outputs: tuple[Any, ...], record: Record, row: Row | None) -> Sequence[Send]:
+        carried = self._carries(record, row)
+        if len(outputs) == 1:
+            return self._encode(outputs[0], carried)
+        return [send for output in outputs for send in self._encode(output, carried)]
 
     def _fold_all(self, messages: tuple[Any, ...], record: Record) -> str:
         """Fold each into the row of its own; they are not told to a tally."""
@@ -420,7 +427,7 @@ class _Unit(Generic[Row]):
             if key not in self._rows:
                 self._rows[key] = self.before[key] = self._part.get(key)
             transition: Transition = self._rule(self._rows[key], message)
-            sends += self._sends(transition, record) if transition.outputs else ()
+            sends += self._sends(transition.outputs, record, transition.row) if transition.outputs else ()
             rows[key] = transition.row
             outcomes.add(transition.outcome)
         self.sends += sends

@@ -47,6 +47,9 @@ class Reader(Protocol):
     def stage(self, sends: Sequence[Send]) -> None:
         """Add messages to the transaction under way."""
 
+    def closing(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Tell, before the last messages are staged, what `commit` will be called with: it may begin to travel."""
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """Commit what was staged, and the offsets (the next record of each partition), all or nothing.
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 import structlog
@@ -36,6 +36,15 @@ DEADLINES_KEPT = 10_000
 logger = structlog.get_logger("a4co.engine")
 
 
+def never(_row: Any) -> None:
+    """The deadline of a row that is never due."""
+
+
+def nothing(_row: Any) -> Mapping[str, int]:
+    """The sums where nothing is summed up."""
+    return {}
+
+
 @dataclass(frozen=True)
 class TableSpec(Generic[Row]):
     """The declaration of a table: its name, the type of its rows (msgspec), when a row is next due, and its sums.
@@ -49,8 +58,8 @@ class TableSpec(Generic[Row]):
 
     name: str
     row_type: type[Row]
-    deadline: Callable[[Any], float | None] = lambda _row: None
-    sums: Callable[[Any], Mapping[str, int]] = lambda _row: {}
+    deadline: Callable[[Any], float | None] = never
+    sums: Callable[[Any], Mapping[str, int]] = nothing
     glance: type[Any] | None = None
     version: int = 1
     partition: Callable[[str, int], int] = lambda key, total: partition_for(key.encode(), total)
@@ -61,7 +70,7 @@ class TableSpec(Generic[Row]):
         return f"{self.name}-changelog"
 
 
-class Change(NamedTuple, Generic[Row]):
+class Change(msgspec.Struct, Generic[Row], frozen=True, gc=False):
     """A changed row: None when it is deleted; and the row before: None when there was none."""
 
     key: str
@@ -120,13 +129,14 @@ class TablePartition(Generic[Row]):
         """Take over committed changes up to the changelog's `offset`."""
         rows: list[tuple[bytes, bytes | None]] = []
         due: list[tuple[bytes, float | None]] = []
-        for key, row, packed, old in changes:
-            rows.append((key.encode(), packed))
+        for change in changes:
+            key, row = change.key, change.row
+            rows.append((key.encode(), change.packed))
             if row is None:
                 self._cache.pop(key, None)
             else:
                 self._remember(key, row)
-            self._changed(key, old, row, due)
+            self._changed(key, change.old, row, due)
         self.store.write(rows, offset, self.note(), due)
 
     def follow(self, rows: Iterable[tuple[bytes, bytes | None]], position: int) -> None:
@@ -159,25 +169,27 @@ class TablePartition(Generic[Row]):
 
     def _changed(self, key: str, old: Any, new: Any, due: list[tuple[bytes, float | None]]) -> None:
         """Keep count, sums and deadlines; what changes of the deadlines is added to `due`."""
-        spec = self.spec
-        before = after = None
-        if old is not None:
-            self._rows -= 1
-            for name, number in spec.sums(old).items():
-                self.sums[name] -= number
-            before = spec.deadline(old)
-        if new is not None:
-            self._rows += 1
-            for name, number in spec.sums(new).items():
-                self.sums[name] += number
-            after = spec.deadline(new)
-        if before != after:
-            due.append((key.encode(), after))
-        if after is None:
+        self._rows += (new is not None) - (old is not None)
+        if (sums_of := self.spec.sums) is not nothing:
+            if old is not None:
+                for name, number in sums_of(old).items():
+                    self.sums[name] -= number
+            if new is not None:
+                for name, number in sums_of(new).items():
+                    self.sums[name] += number
+        if (deadline_of := self.spec.deadline) is not never:
+            before = None if old is None else deadline_of(old)
+            after = None if new is None else deadline_of(new)
+            if before != after:
+                due.append((key.encode(), after))
+            self._due_at(key, after)
+
+    def _due_at(self, key: str, deadline: float | None) -> None:
+        if deadline is None:
             self._deadlines.pop(key, None)
-        elif self._deadlines.get(key) != after:
-            self._deadlines[key] = after
-            heapq.heappush(self._due, (after, key))
+        elif self._deadlines.get(key) != deadline:
+            self._deadlines[key] = deadline
+            heapq.heappush(self._due, (deadline, key))
             if len(self._due) > 2 * len(self._deadlines) + DEADLINES_KEPT:
                 self._order_deadlines()
 

@@ -5,7 +5,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -18,7 +17,7 @@ from app.engine.tables import TableSpec
 from bench.peers.lines import PARTITIONS, Line, Row, Totals
 
 
-class Added(NamedTuple):
+class Added(msgspec.Struct, frozen=True, gc=False):
     """The rule's return."""
 
     row: Row

@@ -54,7 +54,7 @@ async def test_what_is_under_way_when_one_begins_is_seen_once_it_is_committed(lo
     assert (begin, end) == (0, 2)  # the record and its transaction's mark; what is under way is behind it
     await onlooker.begin({PLACE: end})
     assert await onlooker.take(10, 0.5) == []
-    await asyncio.to_thread(writer.commit, (), None)
+    await asyncio.to_thread(writer.commit)
     assert await all_of(onlooker, 1) == [b"under way"]
     await wait_until(lambda: _stands(onlooker, 4))  # behind the mark
     await onlooker.close()

@@ -79,6 +79,7 @@ class Cluster:
         self._silent: list[AdminClient] = []
         self._making = threading.Lock()  # two threads would each make one, and one of the two would lose its answers
         self._causes: dict[int, str] = {}
+        self._inner: dict[str, str] = {}
 
     def outer(self, name: str) -> str:
         """A name of ours as the cluster knows it."""
@@ -86,14 +87,15 @@ class Cluster:
 
     def record(self, message: Message) -> Record:
         """A message as a record."""
+        topic, headers = message.topic() or "", message.headers()
         return Record(
-            (message.topic() or "")[len(self.options.prefix) :],
+            self._inner.get(topic) or self._inner.setdefault(topic, topic[len(self.options.prefix) :]),
             message.partition() or 0,
             message.offset() or 0,
             message.timestamp()[1] / 1000,
             message.key(),
             message.value(),
-            headers_of(message),
+            cast(Headers, tuple(headers)) if headers else (),
         )
 
     def produce(
@@ -106,17 +108,17 @@ class Cluster:
 
         `delivered` hears of the last message for each partition that is named: those before it have come there as well.
         """
-        heard: Collection[int] = ()
+        # A named partition -> the last message for it.
+        last: dict[tuple[str, int | None], Send] = {}
         if delivered is not None:
-            last = {(send.topic, send.partition): at for at, send in enumerate(sends) if send.partition is not None}
-            heard = set(last.values())
+            last = {(send.topic, send.partition): send for send in sends if send.partition is not None}
         names: dict[str, str] = {}
         produce = producer.produce
-        for at, send in enumerate(sends):
-            topic, headers = send.topic, send.headers
+        for send in sends:
+            topic, headers, place = send.topic, send.headers, send.partition
             name = names.get(topic) or names.setdefault(topic, self.outer(topic))
-            place = -1 if send.partition is None else send.partition  # librdkafka's own for "by the key"
-            told = delivered if at in heard else None
+            told = delivered if last and last.get((topic, place)) is send else None
+            place = -1 if place is None else place  # librdkafka's own for "by the key"
             when = 0 if send.timestamp is None else int(1000 * send.timestamp)
             while True:
                 try:

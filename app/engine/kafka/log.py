@@ -127,7 +127,7 @@ class KafkaLog:
         writer, self._writer = self._writer, None  # if it fails, the next commit begins anew
         writer.stage(sends)
         try:
-            writer.commit((), None)
+            writer.commit()
         except CommitAborted as error:
             with contextlib.suppress(LogFailed):
                 writer.abort()

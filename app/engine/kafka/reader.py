@@ -12,7 +12,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import structlog
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
@@ -47,6 +47,18 @@ Asked = TypeVar("Asked")
 logger = structlog.get_logger("a4co.engine.kafka")
 
 
+class Closing(NamedTuple):
+    """What a transaction is committed with: offsets, the metadata they stand with, and the first ones of a place.
+
+    `renews`: they are all that we have.
+    """
+
+    sent: Mapping[TopicPartition, int]
+    metadata: str
+    marked: set[TopicPartition]
+    renews: bool
+
+
 class KafkaReader:
     """Reads `topics`, which have the same number of partitions, as a member of `group`."""
 
@@ -71,6 +83,7 @@ class KafkaReader:
         self._ours: set[int] = set()
         self._waiting: list[Place] = []
         self._commits = 0
+        self._closing: Closing | None = None
         self._membership: object | None = None
         self._polling: asyncio.Future[list[Record]] | None = None
         self._stopping = False
@@ -247,7 +260,9 @@ class KafkaReader:
     async def _give_offsets_back(self, offsets: dict[TopicPartition, int]) -> None:
         """Without a writer's name: there is nothing of ours to be ended."""
         try:
-            await self._cluster.call(self._commit, offsets, "")
+            assert self._writer is not None
+            self._offer(offsets, "")
+            await self._cluster.call(self._writer.commit)
         except CommitAborted:
             await self.rollback()
         except CommitUnknown as error:
@@ -326,6 +341,21 @@ class KafkaReader:
             place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
             self._ends[place] = (message.offset() or 0) + 1
 
+    def closing(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Send what the transaction under way will be committed with, while the rest of it is staged."""
+        assert self._writer is not None
+        # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
+        renews = time.monotonic() >= self._renewed + RENEW
+        stand = {place: at for place, at in self._committed.items() if place.partition in self._ours}
+        sent = {**stand, **offsets} if renews or not offsets else dict(offsets)
+        marked = self._unmarked & sent.keys() if self._unmarked else set()
+        if self._begun is not None and marked:
+            self._writer.stage([self._begun.mark(self._group, place) for place in sorted(marked)])
+        self._commits += 1
+        metadata = f"{self._writer.name}{NUMBER}{self._commits}"
+        self._offer(sent, metadata)
+        self._closing = Closing(sent, metadata, marked, renews)
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """One Kafka transaction.
 
@@ -333,34 +363,31 @@ class KafkaReader:
             CommitAborted: it was not committed, and can be done again.
             LogFailed: whether it was committed is not known.
         """
-        # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
-        renews = time.monotonic() >= self._renewed + RENEW
-        stand = {place: at for place, at in self._committed.items() if place.partition in self._ours}
-        sent = {**stand, **offsets} if renews or not offsets else dict(offsets)
         assert self._writer is not None
-        marked = self._unmarked & sent.keys() if self._unmarked else set()
-        if self._begun is not None and marked:
-            self._writer.stage([self._begun.mark(self._group, place) for place in sorted(marked)])
-        self._commits += 1
-        metadata = f"{self._writer.name}{NUMBER}{self._commits}"
+        if self._closing is None:
+            self.closing(offsets)
+        assert self._closing is not None
+        closing, self._closing = self._closing, None
         try:
-            await self._cluster.call(self._commit, sent, metadata)
+            await self._cluster.call(self._writer.commit)
         except CommitUnknown as error:
-            await self._decide(sent, metadata, error)
-        self._unmarked -= marked
-        if renews:
+            await self._decide(closing.sent, closing.metadata, error)
+        self._unmarked -= closing.marked
+        if closing.renews:
             self._renewed = time.monotonic()
         self._committed.update(offsets)
         ends, self._ends = self._ends, {}
         return ends
 
-    def _commit(self, offsets: dict[TopicPartition, int], metadata: str) -> None:
+    def _offer(self, offsets: Mapping[TopicPartition, int], metadata: str) -> None:
         assert self._writer is not None
-        assert self._consumer is not None
         outer = self._cluster.outer
         places = [Place(outer(topic), partition, offset, metadata) for (topic, partition), offset in offsets.items()]
-        membership = (self._membership or self._consumer.consumer_group_metadata()) if places else None
-        self._writer.commit(places, membership)
+        self._writer.offer(places, self._member)
+
+    def _member(self) -> object:
+        assert self._consumer is not None
+        return self._membership or self._consumer.consumer_group_metadata()
 
     async def _decide(self, sent: Mapping[TopicPartition, int], metadata: str, error: CommitUnknown) -> None:
         """Return if the commit was made, which new producers decide. Raises CommitAborted if it was not.
@@ -389,7 +416,7 @@ class KafkaReader:
             await self._cluster.call(self._writer.abort)
         except LogFailed as error:  # another worker has ended it, or the broker, or no broker answers
             await self._begin_anew(str(error))
-        self._ends = {}
+        self._ends, self._closing = {}, None
         self._rewinding = True  # by the polling thread, for which another thread would wait
 
     def _rewind(self) -> None:

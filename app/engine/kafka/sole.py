@@ -165,7 +165,8 @@ class SoleLog:
         places = [Place(outer(topic), partition, offset) for (topic, partition), offset in offsets.items()]
         writer.stage(sends)
         try:
-            writer.commit(places, self._membership)
+            writer.offer(places, lambda: self._membership)
+            writer.commit()
         except CommitAborted as error:
             with contextlib.suppress(LogFailed):
                 writer.abort()
