@@ -41,30 +41,32 @@ class FrameParser(Parser):
         block, at, length = bytes(self.buf), 0, len(self.buf)
         self.buf, self._whole = bytearray(), 0
         batches: dict[bytes, list[Frame]] = {}
-        find = block.find
+        find, last, some = block.find, b"", list[Frame]()
         while (end := find(b"\r\n", at)) >= 0:
-            verb, *words = block[at:end].split(b" ")
+            words = block[at:end].split(b" ")
+            verb, begin = words[0], end + 2
             if verb != b"MSG" and verb != b"HMSG":  # noqa: PLR1714 - a tuple takes twice as long
                 self._tell(batches)
-                await self._take_line(block[at : end + 2])
-                at = end + 2
+                last = b""
+                await self._take_line(block[at:begin])
+                at = begin
                 continue
-            begin = end + 2
             behind = begin + int(words[-1])
             if behind + 2 > length:
                 self._whole = behind + 2 - at
                 break
             at = behind + 2
             if verb == b"MSG":
-                frame = words[0], words[2] if len(words) == 4 else b"", b"", block[begin:behind]
+                frame = words[1], words[3] if len(words) == 5 else b"", b"", block[begin:behind]
             else:
                 payload = begin + int(words[-2])
-                frame = words[0], words[2] if len(words) == 5 else b"", block[begin:payload], block[payload:behind]
-            sid = words[1]
-            if sid in batches:
-                batches[sid].append(frame)
+                frame = words[1], words[3] if len(words) == 6 else b"", block[begin:payload], block[payload:behind]
+            sid = words[2]
+            if sid == last:
+                some.append(frame)
             elif sid in self.heard_by:
-                batches[sid] = [frame]
+                last, some = sid, batches.setdefault(sid, [])
+                some.append(frame)
             else:
                 subject, reply, headers, data = frame
                 await self.nc._process_msg(int(sid), subject, reply, data, headers)  # noqa: SLF001

@@ -5,20 +5,22 @@ It collects a batch and decides by the routes and what the message says of itsel
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+import msgspec
+
 from app.domain import traces
-from app.domain.dialects import Undecodable
+from app.domain.dialects import Identity, Undecodable
 from app.engine.records import Headers, Send
 from bridge import dead_letters, limits
 from bridge.counters import BridgeCounters
-from bridge.ledger import DEAD, MIRRORED, OUTCOMES, REPEATED, Counts
+from bridge.ledger import DEAD, MIRRORED, REPEATED, Counts
 from bridge.ordered_pull import Arrived
 from bridge.origin import Origin
-from bridge.routes import STOCK, USERS, Route, Routes
-from bridge.seen import Seen, fingerprint
+from bridge.routes import REMEMBERED, STOCK, USERS, Route, Routes
+from bridge.seen import Fingerprint, Seen, fingerprints
 
 logger = logging.getLogger("a4co.bridge")
 
@@ -43,6 +45,22 @@ class Batch:
     awaited: bool = False
     """Whether somebody may wait for it: it has more than what we said ourselves."""
 
+    def count(self, route: Route, subject: str, outcome: str, number: int = 1) -> None:
+        """So many messages on the subject became this."""
+        self.outcomes[subject, outcome] += number
+        counted = (route.subject, outcome)
+        self.counts[counted] = self.counts.get(counted, 0) + number
+
+
+class _Subject(msgspec.Struct, frozen=True, gc=False):
+    """What all messages on a subject have in common."""
+
+    route: Route
+    identify: Callable[[bytes], Identity]
+    fingerprint: Fingerprint
+    named: tuple[str, bytes]
+    endless: bool
+
 
 class Intake:
     """Takes the messages of one source. `seen` are those that were committed before, `limit` a payload's bytes."""
@@ -57,61 +75,82 @@ class Intake:
         self._source = source
         self._place = ("a4co-stream", source.encode())
         self._routes = routes
+        self._subjects: dict[str, _Subject | None] = {}
+        """Of None nothing crosses."""
         self._origin = origin
         self._counters = counters
 
     def take(self, messages: Sequence[Arrived], batch: Batch) -> None:
-        """Add the messages to the batch. Whatever is in one, its neighbours pass."""
-        batch.read += len(messages)
-        route_of = self._routes.of
-        subjects: dict[str, list[str]] = {outcome: [] for outcome in OUTCOMES}
+        """Add the messages to the batch. Whatever is in one, its neighbours pass.
+
+        Every microsecond in here is one of each message's: what messages have in common is looked up once.
+        """
+        if len(self._subjects) > REMEMBERED:
+            self._subjects.clear()
+        subjects, source, limit, begun = self._subjects, self._place, self._limit, traces.begun
+        known, under_way, prints = self.seen.known, self.under_way, batch.prints
+        send = batch.sends.append
+        mirrored, ignored, size = list[str](), 0, 0
         for message in messages:
-            subject = message.subject
-            route = route_of(subject)
-            if route is None or not route.mirrored:
-                batch.ignored += 1
+            name, data, came = message.subject, message.data, message.headers
+            subject = subjects[name] if name in subjects else self._subject(name)
+            if subject is None:
+                ignored += 1
                 continue
             try:
-                outcome = self._take(message, route, batch)
+                if came or len(data) > limit:
+                    limits.check(message, limit)
+                found = subject.identify(data)
+                print_ = subject.fingerprint(found)
             except Exception as error:  # noqa: BLE001 - whatever a payload does to the decoder, its neighbours pass
-                batch.sends += self._dead(message, route, error)
+                batch.sends += self._dead(message, subject, error)
                 batch.awaited = True
-                outcome = DEAD
-            subjects[outcome].append(subject)
-        for outcome, of_them in subjects.items():
-            for subject, number in Counter(of_them).items():
-                batch.outcomes[subject, outcome] += number
-                if (route := route_of(subject)) is not None:
-                    counted = (route.subject, outcome)
-                    batch.counts[counted] = batch.counts.get(counted, 0) + number
+                batch.count(subject.route, name, DEAD)
+                continue
+            if print_ is not None:
+                if print_ in prints or print_ in under_way or print_ in known:
+                    batch.count(subject.route, name, REPEATED)
+                    continue
+                prints[print_] = None
+            key = found.key
+            # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
+            trace = (came and traces.continued(came)) or (
+                traces.begun_once(self._place_of(message)) if subject.endless else begun(key)
+            )
+            if came:
+                headers, ours = self._headers(message, subject)
+                batch.awaited = batch.awaited or not ours
+            else:
+                headers = (subject.named, ("a4co-seq", message.number), source)
+                batch.awaited = True
+            send(Send(subject.route.topic, key.encode(), data, trace + headers))
+            size += len(data)
+            mirrored.append(name)
+        batch.read += len(messages)
+        batch.size += size
+        batch.ignored += ignored
+        for name, number in Counter(mirrored).items():
+            if (subject := subjects[name]) is not None:
+                batch.count(subject.route, name, MIRRORED, number)
 
-    def _take(self, message: Arrived, route: Route, batch: Batch) -> str:
-        seq, _time, _pending, subject, came, data = message
-        if came or len(data) > self._limit:
-            limits.check(message, self._limit)
-        key, event_id, said = route.identify(subject, data)
-        print_ = fingerprint(subject, key, event_id, said)
-        if print_ is not None:
-            if print_ in batch.prints or print_ in self.under_way or print_ in self.seen.known:
-                return REPEATED
-            batch.prints[print_] = None
-        trace: Headers = ()
-        if came:
-            trace = traces.continued(came)
-            headers, ours = self._headers(message)
-            batch.awaited = batch.awaited or not ours
-        else:
-            headers = (_named(subject), ("a4co-seq", b"%d" % seq), self._place)
-            batch.awaited = True
-        # All of an order is one trace where nobody traces; a product's and a user's events go on for ever.
-        trace = trace or traces.begun(self._place_of(message) if route.topic in ENDLESS else key)
-        batch.sends.append(Send(route.topic, key.encode(), data, trace + headers))
-        batch.size += len(data)
-        return MIRRORED
+    def _subject(self, name: str) -> _Subject | None:
+        route = self._routes.of(name)
+        found = self._subjects[name] = (
+            None
+            if route is None or not route.mirrored
+            else _Subject(
+                route,
+                route.identifier(name),
+                fingerprints(name),
+                ("a4co-subject", name.encode()),
+                route.topic in ENDLESS,
+            )
+        )
+        return found
 
-    def _headers(self, message: Arrived) -> tuple[Headers, bool]:
+    def _headers(self, message: Arrived, subject: _Subject) -> tuple[Headers, bool]:
         """The NATS headers as they came, but for the trace's and any that pass for ours; then ours."""
-        place = (_named(message.subject), ("a4co-seq", b"%d" % message.seq), self._place)
+        place = (subject.named, ("a4co-seq", message.number), self._place)
         came = message.headers
         if not came:
             return place, False
@@ -120,7 +159,8 @@ class Intake:
         kept = tuple((name, value.encode()) for name, value in came.items() if not _is_reserved(name))
         return (*kept, *place, *((OURS,) if ours else ())), ours
 
-    def _dead(self, message: Arrived, route: Route, error: Exception) -> list[Send]:
+    def _dead(self, message: Arrived, subject: _Subject, error: Exception) -> list[Send]:
+        route = subject.route
         reason = error.reason if isinstance(error, Undecodable) else "undecodable"
         place = self._place_of(message)
         trace = traces.continued(message.headers) or traces.begun(place)
@@ -129,12 +169,12 @@ class Intake:
             message.subject, message.seq, error, traces.trace_id(trace),
         )  # fmt: skip
         self._counters.dead_letter(route.topic, reason)
-        headers, _ours = self._headers(message)
+        headers, _ours = self._headers(message, subject)
         kept = dead_letters.keep(route.topic, None, message.data, (*trace, *headers), reason, error)
         return [kept, *dead_letters.tell(message.subject, None, message.data, error, place, trace)]
 
     def _place_of(self, message: Arrived) -> str:
-        return f"{self._source}-{message.seq}-{message.time}"
+        return f"{self._source}-{message.number.decode()}-{message.stored.decode()}"
 
 
 @lru_cache(maxsize=1024)
@@ -142,8 +182,3 @@ def _is_reserved(name: str) -> bool:
     """Whether a header (in any case) is one that we give a mirrored record ourselves."""
     name = name.lower()
     return name.startswith("a4co-") or name in (traces.TRACEPARENT, traces.TRACESTATE)
-
-
-@lru_cache(maxsize=4096)
-def _named(subject: str) -> tuple[str, bytes]:
-    return ("a4co-subject", subject.encode())

@@ -39,7 +39,7 @@ MOST, MOST_BYTES = 6_000, 8 * 1024 * 1024
 LEAST, COMES = 1_000, 0.05
 """Messages that are worth a commit, and seconds until it is made anyway, while the stream has more for us: a commit of
 fewer costs three times as much for each."""
-SLICE = 100
+SLICE = 250
 """Messages that are worked off between two turns of the loop: about 1 ms."""
 WAITING = 100_000
 WAITING_BYTES = 64 * 1024 * 1024
@@ -216,11 +216,13 @@ class StreamMirror(Mirror):
                 return _Piece(batch, first, arrived[-1], begins, gone, pull.last)
 
     def _noticed_gaps(self, arrived: Sequence[Arrived], follows: int | None) -> int:
-        for message in arrived:
-            if self._whole and follows is not None and message.seq > follows + 1:
-                self._lost(message.seq - follows - 1, f"before {message.seq}")
-            follows = message.seq
-        return arrived[-1].seq
+        last = arrived[-1].seq
+        if self._whole and (follows is None or last - follows > len(arrived)):
+            for message in arrived:
+                if follows is not None and message.seq > follows + 1:
+                    self._lost(message.seq - follows - 1, f"before {message.seq}")
+                follows = message.seq
+        return last
 
     def _lost(self, messages: int, where: str) -> None:
         self._gone += messages
@@ -339,7 +341,9 @@ class CoreMirror(Mirror):
             self._lost += 1
         else:
             self._bytes += len(message.data)
-            self._waiting.append(Arrived(0, time.time_ns(), 0, message.subject, message.headers, message.data))
+            self._waiting.append(
+                Arrived(b"0", b"%d" % time.time_ns(), b"0", message.subject, message.headers, message.data)
+            )
         self._arrived.set()
 
     async def _mirror_some(self) -> None:

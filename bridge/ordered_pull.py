@@ -8,8 +8,10 @@ import contextlib
 import json
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, NamedTuple, Self
+from functools import lru_cache, partial
+from typing import Any, Self
 
+import msgspec
 import nats.errors
 from nats.aio.subscription import Subscription
 
@@ -35,15 +37,34 @@ class ConsumerLost(BridgeError):
     """The server dropped the consumer, or a message is missing in between."""
 
 
-class Arrived(NamedTuple):
-    """A message of the stream. `time`: when it was stored, ns since the epoch. `pending`: how many come after it."""
+class Arrived(msgspec.Struct, frozen=True, gc=False):
+    """A message of the stream. Of most of them nobody asks for the numbers, so they stay as they came."""
 
-    seq: int
-    time: int
-    pending: int
+    number: bytes
+    stored: bytes
+    behind: bytes
     subject: str
     headers: dict[str, str] | None
     data: bytes
+
+    @property
+    def seq(self) -> int:
+        """Its sequence."""
+        return int(self.number)
+
+    @property
+    def time(self) -> int:
+        """When it was stored, ns since the epoch."""
+        return int(self.stored)
+
+    @property
+    def pending(self) -> int:
+        """How many come after it."""
+        return int(self.behind)
+
+
+text_of = lru_cache(maxsize=4096)(partial(bytes.decode, errors="replace"))
+"""A subject as text."""
 
 
 class OrderedPull:
@@ -100,6 +121,7 @@ class OrderedPull:
         self._wake = asyncio.Event()
         self._credit = 0
         self._delivered = 0
+        self._cut = self._words = 0
         self.last = b""
         """What stands for the last message that was taken, for `ack`."""
         self._lost = ""
@@ -193,18 +215,26 @@ class OrderedPull:
             self._lost = description or f"status {status}"
 
     def _read(self, frames: Sequence[Frame]) -> list[Arrived]:
-        read = []
-        delivered = self._delivered
-        for subject, reply, headers, data in frames:
-            # $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two more.
-            tokens = reply.split(b".")
-            if len(tokens) != 9:
-                del tokens[:2]
-            delivered += 1
-            if int(tokens[6]) != delivered:
-                raise ConsumerLost(f"{self._stream}: delivery {tokens[6]!r} came instead of {delivered}")
-            came = (headers_of(headers) or None) if headers else None
-            said_on = subject.decode(errors="replace")
-            read.append(Arrived(int(tokens[5]), int(tokens[7]), int(tokens[8]), said_on, came, data))
-        self._delivered, self.last = delivered, frames[-1][1]
-        return read
+        """What the frames say. All replies of a consumer are alike but for their last numbers, so they are cut at once.
+
+        $JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>, or with a domain two tokens more
+        before the stream, and may be one at the end.
+        """
+        if not self._words:
+            first = frames[0][1].split(b".")
+            begin = 4 if len(first) == 9 else 6
+            self._cut, self._words = len(b".".join(first[:begin])) + 1, len(first) - begin
+        cut, each = self._cut, self._words
+        words = b".".join([frame[1][cut:] for frame in frames]).split(b".")
+        wanted = range(self._delivered + 1, self._delivered + 1 + len(frames))
+        came = list(map(int, words[2::each]))
+        if came != list(wanted):
+            number, instead = next(pair for pair in zip(came, wanted, strict=True) if pair[0] != pair[1])
+            raise ConsumerLost(f"{self._stream}: delivery {number} came instead of {instead}")
+        self._delivered, self.last = wanted[-1], frames[-1][1]
+        return [
+            Arrived(number, stored, behind, text_of(subject), (headers_of(headers) or None) if headers else None, data)
+            for (subject, _, headers, data), number, stored, behind in zip(
+                frames, words[1::each], words[3::each], words[4::each], strict=True
+            )
+        ]

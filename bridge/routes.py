@@ -5,13 +5,15 @@ token of their own, so nothing of `$JS` and `_INBOX` can slip in; a pattern neve
 """
 
 import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
+import orjson
+
 from app import topics
-from app.domain.dialects import Identity, Undecodable, identify, load_object, unwrapped
+from app.domain.dialects import Identity, Undecodable, identifier, load_object, unwrapped
 from app.engine.lanes import Topic
 from bridge.keys import KeyOf, key_expression
 
@@ -78,13 +80,23 @@ class Route:
     def _key_of(self) -> KeyOf:
         return key_expression(self.key)
 
+    def identifier(self, subject: str) -> Callable[[bytes], Identity]:
+        """For the payloads on one of its subjects, key, eventId and data. Raises Undecodable."""
+        if self.dialects:
+            return identifier(subject)
+        key_of = self._key_of
+
+        def identify(payload: bytes) -> Identity:
+            envelope = unwrapped(load_object(payload))
+            event_id = envelope.get("eventId")
+            key = key_of(subject, envelope)
+            return Identity(key, event_id if isinstance(event_id, str) else None, orjson.dumps(envelope))
+
+        return identify
+
     def identify(self, subject: str, payload: bytes) -> Identity:
         """Key, eventId and data of a message on it. Raises Undecodable."""
-        if self.dialects:
-            return identify(subject, payload)
-        envelope = unwrapped(load_object(payload))
-        event_id = envelope.get("eventId")
-        return Identity(self._key_of(subject, envelope), event_id if isinstance(event_id, str) else None, envelope)
+        return self.identifier(subject)(payload)
 
 
 # Dialect A speaks these, dialect B the same with `.v1` behind.

@@ -4,12 +4,11 @@ It is kept in notes of the log, which are committed with the records they stand 
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
-import orjson
-
+from app.domain.dialects import Identity
 from bridge.bridge_log import BridgeLog
 
 SIZE = 12
@@ -17,8 +16,6 @@ SIZE = 12
 IN_A_NOTE = 128
 """Fingerprints in a note: what a commit of one message writes anew is 1.5 kB at most."""
 NOTES = 512
-
-NOTHING = blake2b(digest_size=SIZE)
 
 REMEMBERED = IN_A_NOTE * NOTES
 
@@ -31,14 +28,24 @@ class Written(NamedTuple):
     pages: list[list[bytes]]
 
 
-def fingerprint(subject: str, key: str, event_id: str | None, said: dict[str, Any]) -> bytes | None:
-    """Of who said what: equal for a repetition, which may differ in its metadata. None: it can't be known as one."""
-    if event_id is None:
-        return None
-    who = f"{subject}\n{key}\n{event_id}\n".encode(errors="replace")
-    digest = NOTHING.copy()  # a new one takes half as long again
-    digest.update(who + orjson.dumps(said))
-    return digest.digest()
+Fingerprint: TypeAlias = Callable[[Identity], bytes | None]
+
+
+def fingerprints(subject: str) -> Fingerprint:
+    """For the messages on a subject, what tells who said what: equal for a repetition, which may differ in its
+    metadata. None: it can't be known as one.
+    """
+    begun = blake2b(f"{subject}\n".encode(errors="replace"), digest_size=SIZE)
+
+    def fingerprint(of: Identity) -> bytes | None:
+        if of.event_id is None:
+            return None
+        digest = begun.copy()  # a new one takes half as long again
+        digest.update(f"{of.key}\n{of.event_id}\n".encode(errors="replace"))
+        digest.update(of.said)
+        return digest.digest()
+
+    return fingerprint
 
 
 class Seen:

@@ -22,7 +22,7 @@ from bridge.jetstream import ApiError, StreamState, rfc3339, stream_state
 from bridge.ledger import Account
 from bridge.ordered_pull import OrderedPull
 from bridge.routes import Routes
-from bridge.seen import fingerprint
+from bridge.seen import fingerprints
 
 BATCH = 1_000
 NAMED = 20
@@ -220,7 +220,7 @@ async def _compare(
 def _print(routes: Routes, subject: str, payload: bytes) -> bytes | None:
     route = routes.of(subject)
     try:
-        return None if route is None else fingerprint(subject, *route.identify(subject, payload))
+        return None if route is None else fingerprints(subject)(route.identify(subject, payload))
     except Undecodable:
         return None
 

@@ -18,7 +18,7 @@ NATS_LARGEST = 64 * MEBIBYTE
 
 
 def arrived(data: bytes = b"{}", headers: dict[str, str] | None = None) -> Arrived:
-    return Arrived(1, 0, 0, "order.created", headers, data)
+    return Arrived(b"1", b"0", b"0", "order.created", headers, data)
 
 
 @pytest.mark.parametrize(
