@@ -99,8 +99,9 @@ fmt: venv-dev ## format the code and repair what can be repaired
 bench: venv-dev ## measure speed, latency and memory
 	@$(BIN)/python -m bench
 
-bench-kafka: venv-dev ## full sagas on a Kafka broker of its own (needs Java 17 and Maven); ORDERS=40000 WORKERS=1
-	@$(BIN)/python -m bench.saga_kafka $(if $(ORDERS),--orders $(ORDERS)) $(if $(WORKERS),--workers $(WORKERS))
+bench-kafka: venv-dev ## full sagas on a Kafka broker of its own (Java 17, Maven); ORDERS=40000 WORKERS=1 ENGINES=ours,faust ROUNDS=1
+	@$(BIN)/python -m bench.saga_kafka $(if $(ORDERS),--orders $(ORDERS)) $(if $(WORKERS),--workers $(WORKERS)) \
+		$(if $(ENGINES),--engines $(ENGINES)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 bench-peers: venv-dev ## our engine beside Kafka Streams, Quix and Faust; RECORDS=600000 ROUNDS=3 SEED=n PROGRAMS=ours,loop
 	@$(BIN)/python -m bench.peers $(if $(RECORDS),--records $(RECORDS)) $(if $(ROUNDS),--rounds $(ROUNDS)) \

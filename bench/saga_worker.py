@@ -1,6 +1,6 @@
 """One worker of `bench.saga_kafka`: the whole application without its bridge.
 
-`python -m bench.saga_worker SERVERS NAME FOLDER` prints how many partitions it has of every
+`python -m bench.saga_worker SERVERS NAME FOLDER PREFIX` prints how many partitions it has of every
 table, whenever that changes, and runs until SIGTERM. Then it prints a line of JSON: transactions and records by lane.
 """
 
@@ -21,10 +21,10 @@ from app.settings import Settings
 
 async def main() -> int:
     """Run until SIGTERM (0) or a failure (1)."""
-    servers, name, folder = sys.argv[1:]
+    servers, name, folder, prefix = sys.argv[1:]
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set_result, 0)
-    settings = Settings(kafka_url=f"kafka://{servers}", worker_name=name, data_dir=Path(folder))
+    settings = Settings(kafka_url=f"kafka://{servers}", worker_name=name, data_dir=Path(folder), topic_prefix=prefix)
     assert settings.kafka is not None
     log = KafkaLog(settings.kafka, APP_ID)
     market = Marketplace(settings, log)
