@@ -8,8 +8,11 @@ import fcntl
 import os
 import sqlite3
 import uuid
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -35,12 +38,32 @@ unpack_headers = msgspec.msgpack.Decoder(Headers).decode
 """What `pack_headers` packed."""
 
 
+Row: TypeAlias = tuple[int, float, bytes | None, bytes | None, bytes | None]
+"""A record as it is in the file: id, time, key, value, headers."""
+
+AT_ONCE = 1_000
+"""Rows in one statement of a large transaction. Its thread needs Python between two statements, and may wait for it."""
+
+
+class Transaction(NamedTuple):
+    """What is to be committed together: records, offsets (group, place, offset), and notes (name, value)."""
+
+    records: Sequence[Row]
+    offsets: Sequence[tuple[str, int, int]]
+    notes: Sequence[tuple[str, bytes]]
+
+
+TABLES = (("INSERT INTO records", 5), ("INSERT OR REPLACE INTO offsets", 3), ("INSERT OR REPLACE INTO notes", 2))
+"""Where its parts go, and how many columns they have. A record never takes the place of another."""
+
+
 class LogFile:
     """The file `path`, and the connection `db` to it of whoever writes (of nothing, before it is opened)."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.db: sqlite3.Connection = sqlite3.connect(":memory:")
+        self._large: sqlite3.Connection | None = None
         self._lock: IO[str] | None = None
 
     def open(self) -> None:
@@ -52,14 +75,18 @@ class LogFile:
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        self.db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=64)
-        self.db.execute("PRAGMA journal_mode=WAL")
-        # NORMAL: no sync at a commit (DiskSync does that, once for many), sync around a checkpoint.
-        self.db.execute("PRAGMA synchronous=NORMAL")
-        self.db.execute("PRAGMA wal_autocheckpoint=0")
-        self.db.execute("PRAGMA cache_size=-32768")
+        self.db = self._connected(64)
         self.db.executescript(SCHEMA)
         self.db.execute("INSERT OR IGNORE INTO notes VALUES ('log-identity', ?)", (uuid.uuid4().bytes,))
+
+    def _connected(self, statements: int) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False, cached_statements=statements)
+        db.execute("PRAGMA journal_mode=WAL")
+        # NORMAL: no sync at a commit (DiskSync does that, once for many), sync around a checkpoint.
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute("PRAGMA wal_autocheckpoint=0")
+        db.execute("PRAGMA cache_size=-32768")
+        return db
 
     def look(self) -> None:
         """Open it to read only, without the lock. Raises sqlite3.Error."""
@@ -94,13 +121,32 @@ class LogFile:
         self.db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
-        """Close the connection and give the lock back."""
+        """Close the connections and give the lock back."""
         self.db.close()
+        if self._large is not None:
+            self._large.close()
+            self._large = None
         self.unlock()
 
-    def transaction(self) -> "_Transaction":
+    def transaction(self) -> "_Within":
         """BEGIN ... COMMIT, and ROLLBACK when anything goes wrong."""
-        return _Transaction(self.db)
+        return _Within(self.db)
+
+    def write(self, transaction: Transaction) -> None:
+        """Commit it. Raises sqlite3.Error; then nothing of it is there."""
+        with self.transaction():
+            for (into, columns), rows in zip(TABLES, transaction, strict=True):
+                if rows:
+                    self.db.executemany(_insertion(into, columns, 1), rows)
+
+    def write_large(self, transaction: Transaction) -> None:
+        """The same on a thread, where SQLite works beside Python. Meanwhile `db` sees nothing of it."""
+        db = self._large = self._large or self._connected(4)  # large ones, of so many sizes
+        with _Within(db):
+            for (into, columns), rows in zip(TABLES, transaction, strict=True):
+                for at in range(0, len(rows), AT_ONCE):
+                    some = rows[at : at + AT_ONCE]
+                    db.execute(_insertion(into, columns, len(some)), list(chain.from_iterable(some)))
 
     def reading(self) -> contextlib.closing[sqlite3.Connection]:
         """A connection of its own, for a thread: it holds up nobody."""
@@ -116,7 +162,13 @@ class LogFile:
         return sum(file.stat().st_size for file in files if file.exists())
 
 
-class _Transaction:
+@lru_cache(maxsize=8)
+def _insertion(into: str, columns: int, rows: int) -> str:
+    row = f"({', '.join('?' * columns)})"
+    return f"{into} VALUES {', '.join([row] * rows)}"
+
+
+class _Within:
     def __init__(self, db: sqlite3.Connection) -> None:
         self._db = db
 

@@ -9,10 +9,11 @@ import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from app.engine.cancelling import unbroken
 from app.engine.disk_sync import DiskSync
-from app.engine.embedded_file import OFFSET_BITS, LogFile, pack_headers, unpack_headers
+from app.engine.embedded_file import OFFSET_BITS, LogFile, Row, Transaction, pack_headers, unpack_headers
 from app.engine.embedded_onlooker import EmbeddedOnlooker
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.embedded_tail import Tails
@@ -25,11 +26,24 @@ from app.engine.records import Record, Send, TopicPartition
 
 REPLAYED_AT_ONCE = 2_000
 
-Row = tuple[int, float, bytes | None, bytes | None, bytes | None]
-"""As it is in the file: id, time, key, value, headers."""
+LARGE = 1_000
+"""Records that are worth a thread: their commit takes 3 ms or more, and the loop goes on meanwhile."""
 
 FETCHED_AT_ONCE = 20
 """Records that are fetched one by one between two turns of the loop."""
+
+
+class _Appended(NamedTuple):
+    """A transaction, the offsets of its messages, the new ends of partitions, the topics, the records that somebody
+    waits for with their places, and when it began.
+    """
+
+    transaction: Transaction
+    placed: list[int]
+    ends: dict[int, int]
+    touched: set[str]
+    watched: list[tuple[int, Record]]
+    began: float
 
 
 class EmbeddedLog:
@@ -59,6 +73,7 @@ class EmbeddedLog:
         self._commits = 0
         self._watchers: dict[str, list[asyncio.Event]] = {}
         self._tails = Tails()
+        self._turn = asyncio.Lock()
 
     @property
     def _db(self) -> sqlite3.Connection:
@@ -227,9 +242,15 @@ class EmbeddedLog:
         """Append the messages and set offsets and notes, all or nothing. Returns the commit's number.
 
         It is done when this returns and survives a kill of the process; `synced` tells when it survives a power cut.
+        Commits are made one after the other, as they were asked for.
         """
-        self.append(sends, group=group, offsets=offsets, notes=notes)
-        return self._commits
+        async with self._turn:
+            appended = self._prepared(sends, group, offsets, notes)
+            if len(appended.transaction.records) < LARGE:
+                self._commit(appended, self._file.write)
+            else:
+                await unbroken(self._commit_large(appended))
+            return self._commits
 
     def append(
         self,
@@ -239,35 +260,57 @@ class EmbeddedLog:
         offsets: Mapping[TopicPartition, int] | None = None,
         notes: Mapping[str, bytes] | None = None,
     ) -> list[int]:
-        """As `commit`, and returns the offset of each message in its partition."""
-        if self.failure is not None:
-            raise self.failure
-        started = time.perf_counter()
-        rows, placed, ends, touched, watched = self._rows(sends)
+        """As `commit`, at once, and returns the offset of each message in its partition.
+
+        Raises:
+            RuntimeError: a commit is under way, and would get the same offsets.
+        """
+        if self._turn.locked():
+            raise RuntimeError("append in the midst of a commit")
+        appended = self._prepared(sends, group, offsets, notes)
+        self._commit(appended, self._file.write)
+        return appended.placed
+
+    async def _commit_large(self, appended: "_Appended") -> None:
+        writing = asyncio.get_running_loop().run_in_executor(None, self._file.write_large, appended.transaction)
+        await asyncio.wait({writing})
+        self._commit(appended, lambda _transaction: writing.result())
+
+    def _commit(self, appended: "_Appended", write: Callable[[Transaction], None]) -> None:
         try:
-            with self._file.transaction():
-                if rows:
-                    rows.sort()  # place by place, which SQLite does without searching for each row
-                    self._db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-                for (topic, partition), following in (offsets or {}).items():
-                    place = self._places(topic)[partition]
-                    self._db.execute("INSERT OR REPLACE INTO offsets VALUES (?, ?, ?)", (group, place, following))
-                for name, value in (notes or {}).items():
-                    self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
+            write(appended.transaction)
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        self._ends.update(ends)
-        self._tails.add(watched)
-        for (topic, partition), following in (offsets or {}).items():
-            self._offsets[group, self._places(topic)[partition]] = following
+        self._ends.update(appended.ends)
+        self._tails.add(appended.watched)
+        for group, place, following in appended.transaction.offsets:
+            self._offsets[group, place] = following
         self._commits += 1
         if self._sync is not None:
             self._sync.start(self._newest)
-        for topic in touched:
+        for topic in appended.touched:
             for event in self._watchers.get(topic, ()):
                 event.set()
-        self.on_commit(len(rows), time.perf_counter() - started)
-        return placed
+        self.on_commit(len(appended.transaction.records), time.perf_counter() - appended.began)
+
+    def _prepared(
+        self,
+        sends: Iterable[Send],
+        group: str,
+        offsets: Mapping[TopicPartition, int] | None,
+        notes: Mapping[str, bytes] | None,
+    ) -> "_Appended":
+        if self.failure is not None:
+            raise self.failure
+        began = time.perf_counter()
+        rows, placed, ends, touched, watched = self._rows(sends)
+        rows.sort()  # place by place, which SQLite does without searching for each row
+        places = [
+            (group, self._places(topic)[partition], following)
+            for (topic, partition), following in (offsets or {}).items()
+        ]
+        transaction = Transaction(rows, places, list((notes or {}).items()))
+        return _Appended(transaction, placed, ends, touched, watched, began)
 
     def _rows(
         self, sends: Iterable[Send]

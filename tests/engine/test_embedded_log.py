@@ -236,7 +236,8 @@ async def test_the_write_ahead_file_is_folded_in_while_the_log_works(
     assert len(log.read("words", 0, 0, 1000)) == 200
 
 
-async def test_a_killed_process_leaves_whole_commits_only(tmp_path: Path) -> None:
+@pytest.mark.parametrize("each", [1, 600], ids=["small", "large"])
+async def test_a_killed_process_leaves_whole_commits_only(tmp_path: Path, each: int) -> None:
     code = f"""
         import asyncio
         from pathlib import Path
@@ -248,9 +249,9 @@ async def test_a_killed_process_leaves_whole_commits_only(tmp_path: Path) -> Non
             log.open()
             log.declare("words", 2)
             for n in range(1_000_000):
-                sends = [Send("words", b"", b"%d" % n, (), None, p) for p in (0, 1)]
-                await log.commit(sends, group="g", offsets={{TopicPartition("words", 0): n + 1}})
-                if n == 300:
+                sends = [Send("words", b"", b"%d" % n, (), None, p) for p in (0, 1)] * {each}
+                await log.commit(sends, group="g", offsets={{TopicPartition("words", 0): (n + 1) * {each}}})
+                if n == {300 // each + 20}:
                     print("going", flush=True)
                 await asyncio.sleep(0)
 
@@ -266,7 +267,7 @@ async def test_a_killed_process_leaves_whole_commits_only(tmp_path: Path) -> Non
     log.open()
     ends = {log.end("words", 0), log.end("words", 1), log.committed("g", "words", 0)}
     assert len(ends) == 1
-    assert ends.pop() > 300  # type: ignore[operator]
+    assert ends.pop() > 20 * each  # type: ignore[operator]
     log.close()
 
 
