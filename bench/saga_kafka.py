@@ -318,13 +318,13 @@ def figures(good: Runs, wrong: dict[str, str]) -> dict[str, Any]:
         "orders_per_second": {name: round(speed) for name, speed in speeds.items()},
         "rounds": rounds,
         "ours_to": {name: round(ours / speed, 2) for name, speed in speeds.items() if ours and name != "ours"},
-        "cpu_microseconds_per_order": _medians(good, "cpu_microseconds_per_order", 0),
+        "cpu_microseconds_per_order": _medians(good, "cpu_microseconds_per_order", None),
         "records_per_transaction": _medians(good, "records_per_transaction", 1),
         "wrong": wrong,
     }
 
 
-def _medians(good: Runs, what: str, digits: int) -> dict[str, dict[str, float]]:
+def _medians(good: Runs, what: str, digits: int | None) -> dict[str, dict[str, float]]:
     """Of each engine whose runs tell it by name."""
     return {
         name: {each: round(statistics.median(run[what][each] for run in runs), digits) for each in runs[0][what]}
