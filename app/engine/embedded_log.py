@@ -191,8 +191,9 @@ class EmbeddedLog:
         for topic, compacted in topics.items():
             self.declare(topic, partitions, compacted)
 
-    def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> EmbeddedReader:
+    def reader(self, group: str, topics: Sequence[str], *, durable: bool, collects: float = 0.0) -> EmbeddedReader:
         """A reader of every partition of the topics."""
+        del collects  # there is nobody to be asked less often
         return EmbeddedReader(self, group, topics, durable=durable)
 
     def onlooker(self, *topics: str) -> EmbeddedOnlooker:

@@ -89,15 +89,16 @@ class Engine:
         )
         for reducer in application.reducers:
             table = self.tables[reducer.table.name]
-            reader = self._reader(reducer.name, reducer.reads, durable=False)
+            reader = self._reader(reducer.name, reducer.reads, collects=reducer.collects)
             table.owners = reader.owners()
             self.lanes.append(ReducerLane(reducer, reader, table, application.hooks, self._clock))
         for effect in application.effects:
             reader = self._reader(effect.name, (effect.reads,), durable=True)
             self.lanes.append(EffectLane(effect, reader, application.hooks))
 
-    def _reader(self, lane: str, topics: Sequence[Topic], *, durable: bool) -> Reader:
-        return self.log.reader(f"{self.application.name}.{lane}", [topic.name for topic in topics], durable=durable)
+    def _reader(self, lane: str, topics: Sequence[Topic], *, durable: bool = False, collects: float = 0.0) -> Reader:
+        names = [topic.name for topic in topics]
+        return self.log.reader(f"{self.application.name}.{lane}", names, durable=durable, collects=collects)
 
     async def start(self) -> None:
         """Start every lane; on an embedded log, the tables are up to date when this returns. `open` comes first."""

@@ -50,8 +50,11 @@ class Log(Changelogs, Protocol):
     async def describe(self) -> dict[str, TopicState]:
         """Every topic that is there, by name."""
 
-    def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> Reader:
-        """A reader of the topics for a group. `durable`: it takes only what would survive a power cut."""
+    def reader(self, group: str, topics: Sequence[str], *, durable: bool, collects: float = 0.0) -> Reader:
+        """A reader of the topics for a group. `durable`: it takes only what would survive a power cut.
+
+        `collects`: seconds that whoever reads collects records for one commit, so that they need not come one by one.
+        """
 
     def onlooker(self, *topics: str) -> Onlooker:
         """Who looks on at the topics, without a group."""

@@ -86,11 +86,12 @@ class KafkaLog:
         """Every topic with our prefix."""
         return await self.cluster.call(self.cluster.describe)
 
-    def reader(self, group: str, topics: Sequence[str], *, durable: bool) -> KafkaReader:
+    def reader(self, group: str, topics: Sequence[str], *, durable: bool, collects: float = 0.0) -> KafkaReader:
         """A reader of the topics. What Kafka shows a reader of committed records is as durable as the cluster is."""
         del durable
         prepared = all(topic in self._ids for topic in topics)
-        return KafkaReader(self.cluster, group, topics, Begun(NOTES, self.notes, self._ids) if prepared else None)
+        begun = Begun(NOTES, self.notes, self._ids) if prepared else None
+        return KafkaReader(self.cluster, group, topics, begun, collects)
 
     async def forgotten(self) -> dict[str, list[TopicPartition]]:
         """The places of each group that it had begun to read and of which Kafka has no offset any more."""

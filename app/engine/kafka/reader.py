@@ -39,6 +39,9 @@ members for a moment (KIP-848), a week after their commit by default."""
 NUMBER = "#"
 """Stands between a writer's name and the number of its transaction in the metadata of an offset."""
 
+COLLECTS_BYTES, COLLECTS_MS = 100_000, 500
+"""How much, and for how long at most, the broker collects for a reader that collects itself."""
+
 AGAIN = 0.5
 """Seconds to the next try while no broker answers."""
 
@@ -64,7 +67,14 @@ class KafkaReader:
 
     batch = 2_000
 
-    def __init__(self, cluster: Cluster, group: str, topics: Sequence[str], begun: Begun | None = None) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        group: str,
+        topics: Sequence[str],
+        begun: Begun | None = None,
+        collects: float = 0.0,
+    ) -> None:
         options = cluster.options
         self.commit_records = options.commit_records
         self.commit_seconds = options.commit_seconds
@@ -72,6 +82,7 @@ class KafkaReader:
         self._group = group
         self._topics = list(topics)
         self._begun = begun
+        self._collects = collects
         self._unmarked: set[TopicPartition] = set()
         self._renewed = -RENEW
         self._name = f"{group}.{options.worker}"
@@ -119,6 +130,9 @@ class KafkaReader:
         else:
             settings |= {"partition.assignment.strategy": "range", "session.timeout.ms": SESSION_MS}
             settings |= {"heartbeat.interval.ms": 1_000}
+        if self._collects:  # the broker collects, too: each answer costs both of us
+            wait = min(int(1000 * self._collects / 2), COLLECTS_MS)
+            settings |= {"fetch.min.bytes": COLLECTS_BYTES, "fetch.wait.max.ms": wait}
         self._consumer = Consumer(self._cluster.consumer(**settings))
         self._writer = writer = Transactions(self._cluster, f"{self._name}.{uuid.uuid4().hex[:12]}")
         await self._patiently("transactions", lambda: self._cluster.call(writer.open))

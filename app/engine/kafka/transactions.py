@@ -29,9 +29,6 @@ OFFSETS = 5.0
 """Seconds for the offsets of a transaction. A producer whose broker was away may wait for ever (seen with librdkafka
 2.16, after a broker was stopped for 30 s); after this, new ones take its place."""
 
-SOON = 0.003
-"""Seconds in which what waits to travel with more is sent, when a transaction's end is near."""
-
 OPEN = 10.0
 """Seconds for new producers."""
 
@@ -96,9 +93,9 @@ class Transactions:
             self._under_way = True
 
     def offer(self, places: Sequence[Place], membership: Callable[[], object]) -> None:
-        """Send the offsets, of the group that `membership` tells, on a thread, and what was staged with them.
+        """Send the offsets, of the group that `membership` tells, on a thread; more may be staged meanwhile.
 
-        To be called once for a transaction. More may be staged meanwhile. What fails, `commit` raises.
+        To be called once for a transaction. What fails, `commit` raises.
         """
         if not places or self._failure is not None:
             return
@@ -108,12 +105,7 @@ class Transactions:
             self._failure = error
             return
         producer = self._producers[0]
-
-        def send() -> None:
-            producer.send_offsets_to_transaction(list(places), membership(), OFFSETS)
-            served(lambda: producer.flush(SOON))
-
-        self._offered = on_its_own(send)
+        self._offered = on_its_own(lambda: producer.send_offsets_to_transaction(list(places), membership(), OFFSETS))
 
     def commit(self) -> None:
         """Commit what was staged and offered. Blocks, up to COMMIT.
@@ -185,7 +177,7 @@ def begin(producer: Producer) -> None:
     producer.init_transactions(OPEN)
 
 
-def on_its_own(work: Callable[[], object]) -> "Future[None]":
+def on_its_own(work: Callable[[], None]) -> "Future[None]":
     """Do it on a thread that nobody waits for at the process's end, for it may never end."""
     ended: Future[None] = Future()
 
