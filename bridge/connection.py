@@ -89,6 +89,7 @@ class LenientClient(FrameClient):
         await super()._send_ping(future)
 
     async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        self.account = info.get("remote_account", self.account)
         if initial_connection and self.wants_tls and not self.options["tls_handshake_first"]:
             if not (info.get("tls_required") or info.get("tls_available")):
                 raise AccessError(

@@ -90,10 +90,11 @@ class FrameParser(Parser):
 
 
 class FrameClient(Client):
-    """A nats-py client that can do with many messages at once."""
+    """A nats-py client that can do with many messages at once. `account`: ours, once NATS has told (2.12 or newer)."""
 
     def __init__(self) -> None:
         super().__init__()
+        self.account = ""
         self._ps: FrameParser = FrameParser(self)
 
     async def hear(self, subject: str, hear: Hear) -> Subscription:

@@ -28,6 +28,12 @@ BARRIER = "a4co.bridge.barrier"
 """A subject of ours in the stream: its ack tells that everything sent before it has been stored (see log_to_nats)."""
 
 API_TIMEOUT = 5.0
+UNLIMITED = 2**31 - 1
+
+BATCHES = (2, 14)
+"""The version of nats-server from which on streams may take batches (fast ingest)."""
+ONLY_ACCOUNT = "$G"
+"""Where everybody is on a nats-server without accounts."""
 
 
 class StreamConflict(BridgeError):
@@ -59,6 +65,10 @@ class StreamState:
     retention: str = "limits"
     max_age: float = 0.0
     """Seconds; 0: for ever."""
+    largest: int = UNLIMITED
+    """Bytes of a message, with its headers."""
+    takes_batches: bool = False
+    """Whether it takes JetStream's fast ingest."""
 
     def holds(self, subject: str) -> bool:
         """Whether the stream keeps what is published on the subject."""
@@ -104,7 +114,8 @@ async def ensure_stream(client: Client, name: str, subjects: Iterable[str], max_
     except ApiError as error:
         if error.err_code != STREAM_NOT_FOUND:
             raise
-        await _write(client, "CREATE", _new_stream(name, wanted, max_age))
+        batches = {"allow_batched": True} if _alone(client) else {}  # which an older server does not know
+        await _write(client, "CREATE", _new_stream(name, wanted, max_age) | batches)
         logger.info("NATS: stream %s made for %d subjects, kept %.3g days", name, len(wanted), max_age / DAY)
         return await stream_state(client, name)
     if config.get("retention", "limits") != "limits":
@@ -130,6 +141,15 @@ SUBJECTS_OVERLAP = 10065
 def _widest(subjects: set[str]) -> set[str]:
     """Without those that a pattern among them covers: a stream takes each subject once."""
     return {one for one in subjects if not any(covers(other, one) for other in subjects - {one})}
+
+
+def _alone(client: Client) -> bool:
+    """Whether nats-server knows batches, and it is as good as sure that no other stream is to keep what ours does: one
+    in another account or domain would refuse what comes in a batch, and nobody would hear of it.
+    """
+    version = client.connected_server_version
+    there = (version.major, version.minor) >= BATCHES
+    return there and getattr(client, "account", "") == ONLY_ACCOUNT and not client._server_info.get("domain")  # noqa: SLF001
 
 
 def _new_stream(name: str, subjects: Iterable[str], max_age: float) -> dict[str, Any]:
@@ -189,6 +209,8 @@ def _state(answer: dict[str, Any]) -> StreamState:
         subjects=frozenset(config.get("subjects") or ()),
         retention=config.get("retention", "limits"),
         max_age=config.get("max_age", 0) / SECOND_NS,
+        largest=largest if (largest := config.get("max_msg_size", -1)) > 0 else UNLIMITED,
+        takes_batches=bool(config.get("allow_batched")),
     )
 
 

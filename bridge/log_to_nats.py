@@ -8,26 +8,27 @@ queue or interest stream, which can't be asked, is stored once all the same, by 
 
 import asyncio
 import contextlib
+import itertools
 import json
 import logging
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-import msgspec
 from nats.errors import BadSubjectError, MaxPayloadError
 
 from app.domain.traces import trace_id
 from app.engine.cancelling import end, unbroken
 from app.engine.records import Record, Send, TopicPartition
+from bridge.already_out import Found, found_behind
 from bridge.bridge_log import BridgeLog
-from bridge.connection import BridgeError, raise_if_refused
+from bridge.connection import raise_if_refused
 from bridge.counters import BridgeCounters
 from bridge.dead_letters import OUTBOUND, dead_letter
-from bridge.frames import Frame, FrameClient, headers_of, published
-from bridge.jetstream import BARRIER, StreamState, stream_state
-from bridge.ordered_pull import OrderedPull
-from bridge.origin import MESSAGE_ID, ORIGIN, Origin
+from bridge.flight import Flight, reach
+from bridge.frames import Frame, FrameClient
+from bridge.origin import Origin
 from bridge.outgoing import Outgoing, on_the_wire, outgoing
 from bridge.routes import Routes
 from bridge.sources import Sources
@@ -36,53 +37,27 @@ logger = logging.getLogger("a4co.bridge")
 
 GROUP = "bridge-out"
 NOTE = "bridge-out"
-BATCH, BATCH_BYTES = 1_000, 4 * 1024 * 1024
-"""Records, and bytes of them, published before their acks are waited for, but for the last that were read. Two batches
-may be unacked; more wait to be committed."""
-COMMIT = 4_000
+BATCH, BATCH_BYTES = 500, 2 * 1024 * 1024
+"""Records, and bytes of them, but for the last that were read, that are published in one piece."""
+IN_THE_AIR = 4
+"""Such pieces that may be unacked. Another one is made ready meanwhile; more wait to be committed."""
+COMMIT = 8_000
 """Records that are acked, and whose commit waits for no others any more."""
 READ = 100
 """Records that are read of one partition at a time."""
-SLICE = 100
-"""Records that are published in one piece, between two turns of the loop: about 1 ms."""
-ACK_TIMEOUT = 20.0
-MESSAGE_TOO_LARGE = 10054
-TOO_MANY = 429
-"""JetStream's code when too much waits to be stored."""
-BUSY = 0.5
-"""Seconds until it is asked again."""
-PATIENCE = 120.0
-"""Seconds in which a stream has to have stored what was published before: a burst of 100,000 takes a minute with
-`sync_interval: always` on a slow disk. What comes in is mirrored meanwhile."""
+SLICE = 250
+"""Records that are made ready between two turns of the loop: about 1 ms."""
 
 
-class PublishFailed(BridgeError):
-    """The stream refused a message or did not ack it in time. The bridge looks what is out and publishes the rest."""
+class Destination(NamedTuple):
+    """Where a subject leads: its bytes, the stream that keeps it, how many bytes a message may have there, and whether
+    it is published at all.
+    """
 
-
-class Ack(msgspec.Struct):
-    """JetStream's answer to a publish."""
-
-    stream: str = ""
-    seq: int = 0
-    error: dict[str, str | int] | None = None
-
-
-decode_ack = msgspec.json.Decoder(Ack).decode
-
-
-@dataclass
-class Flight:
-    """A batch on its way: how many of its messages are not acked yet (`waiting`), and what it commits in the end."""
-
-    done: asyncio.Future[None]
-    offsets: Mapping[TopicPartition, int]
-    records: int
-    waiting: int = 0
-    plain: list[Outgoing] = field(default_factory=list)
-    letters: list[Send] = field(default_factory=list)
-    reached: dict[str, int] = field(default_factory=dict)
-    sent: bool = False
+    wire: bytes
+    stream: str | None
+    largest: int
+    withheld: bool
 
 
 @dataclass
@@ -98,9 +73,15 @@ class Done:
     records: int = 0
     many: asyncio.Event = field(default_factory=asyncio.Event)
 
-
-NOBODY: tuple[Flight | None, Outgoing | None] = (None, None)
-"""Whom an ack is for that nobody waits for any more."""
+    def add(self, flight: Flight) -> None:
+        """One more."""
+        self.offsets |= flight.offsets
+        self.letters += flight.letters
+        for name, seq in flight.reached.items():
+            reach(self.reached, name, seq)
+        self.records += flight.records
+        if self.records >= COMMIT:
+            self.many.set()
 
 
 class Publisher:
@@ -116,14 +97,13 @@ class Publisher:
         self._next: list[int] = []
         self._turn = 0
         self._out: dict[str, tuple[str, int]] = {}
-        self._flights: dict[int, tuple[Flight | None, Outgoing | None]] = {}
-        self._holders: dict[str, StreamState | None] = {}
-        self._sent = 0
-        self._inbox = 0
+        self._destinations: dict[str, Destination] = {}
+        self._numbers = itertools.count(1)
+        self._flying: deque[Flight] = deque()
         self._reached: dict[str, int] = {}
-        self._settling: asyncio.Task[None] | None = None
         self._done = Done()
         self._committing: asyncio.Task[None] | None = None
+        self._foreign: set[str] = set()
         self._stopping = False
 
     def lag(self) -> int:
@@ -142,19 +122,19 @@ class Publisher:
             BridgeError, nats.errors.Error: start again when NATS is back.
             LogFailed: the log takes no more.
         """
+        self._destinations = {}
         await self._find_what_is_out(client, sources)
         self._next = [self._committed(partition) for partition in range(self._partitions)]
-        self._flights.clear()
+        self._flying.clear()
         self._done = Done()
         inbox = client.new_inbox()
-        self._inbox = len(inbox) + 1
-        acks = await client.hear(f"{inbox}.*", self._receive)
+        acks = await client.hear(f"{inbox}.>", self._hear)
         try:
-            await self._publish_all(client, sources, inbox)
+            await self._publish_all(client, sources, inbox.encode())
         finally:
-            tasks = [task for task in (self._settling, self._committing) if task is not None]
-            self._settling = self._committing = None
-            await unbroken(end(tasks))  # a commit that goes on would be news to the next run
+            committing, self._committing = self._committing, None
+            if committing is not None:
+                await unbroken(end([committing]))  # a commit that goes on would be news to the next run
             if client.is_connected:
                 await acks.unsubscribe()
 
@@ -163,40 +143,61 @@ class Publisher:
         self._stopping = True
         self._appended.set()
 
-    async def _publish_all(self, client: FrameClient, sources: Sources, inbox: str) -> None:
-        """Publish one batch while the acks of the one before come in."""
+    async def _publish_all(self, client: FrameClient, sources: Sources, inbox: bytes) -> None:
+        """Make one batch ready while the acks of those before come in."""
+        batched = sources.own.name if sources.own is not None and sources.own.takes_batches else None
         while True:
             self._appended.clear()
             if self._committing is not None and self._committing.done():
                 await self._committed_all()  # which raises what it ended with
             batch, offsets = ([], {}) if self._stopping else self._take()
             if not batch:
-                await self._settled()
+                while self._flying:
+                    await self._land_first(client, sources)
                 if self._stopping:
                     await self._committed_all()
                     return
                 await self._appended.wait()
                 continue
-            await self._log.synced()
-            flight = Flight(asyncio.get_running_loop().create_future(), offsets, len(batch))
+            flight = Flight(inbox, self._numbers, self._counters, batched=batched, offsets=offsets, records=len(batch))
             for start in range(0, len(batch), SLICE):
-                some = [outgoing(record, self._origin) for record in batch[start : start + SLICE]]
-                await client.send(self._frames(client, sources, inbox.encode(), some, flight))
+                for record in batch[start : start + SLICE]:
+                    self._add(client, sources, flight, outgoing(record, self._origin))
                 await asyncio.sleep(0)
-            flight.sent = True
-            self._land(flight)
-            await self._settled()
-            self._settling = asyncio.create_task(self._settle(client, sources, flight))
+            while len(self._flying) >= IN_THE_AIR:
+                await self._land_first(client, sources)
+            await self._log.synced()
+            self._flying.append(flight)
+            await client.send(flight.frames())
 
-    async def _settled(self) -> None:
-        if self._settling is not None:
-            settling, self._settling = self._settling, None
-            await settling
+    async def _land_first(self, client: FrameClient, sources: Sources) -> None:
+        """Wait for the acks of a batch; then its offsets, and how far the stream is, are to be committed."""
+        flight = self._flying[0]
+        if flight.plain:
+            await client.flush()
+            raise_if_refused(client)
+            for subject, number in Counter(message.subject for message in flight.plain).items():
+                self._counters.said(subject, "published", number)
+        await flight.acked()
+        self._flying.popleft()
+        for stream in flight.refused_by - self._foreign:
+            logger.error(
+                "bridge out: the stream %s, of another account or domain, does not keep what is published in batches: "
+                "take allow_batched off the stream %s", stream, sources.own.name if sources.own else "",
+            )  # fmt: skip
+        self._foreign |= flight.refused_by
+        self._done.add(flight)
+        if self._committing is not None and self._committing.done():
+            await self._committed_all()
+        if self._committing is None:
+            self._committing = asyncio.create_task(self._commit_done(sources))
+            self._committing.add_done_callback(lambda _task: self._appended.set())
 
-    async def _committed_all(self) -> None:
-        if self._committing is not None:
-            committing, self._committing = self._committing, None
-            await committing
+    def _hear(self, answers: Sequence[Frame]) -> None:
+        for flight in self._flying:
+            answers = flight.hear(answers)
+            if not answers:
+                return
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -220,38 +221,36 @@ class Publisher:
 
     # ---- publishing ------------------------------------------------------------------------------------
 
-    def _frames(
-        self, client: FrameClient, sources: Sources, inbox: bytes, messages: Sequence[Outgoing], flight: Flight
-    ) -> list[bytes]:
-        """The messages as they are sent; what is not to be sent is accounted for."""
-        frames = []
-        route_of, largest = self._routes.of, client.max_payload
-        for message in messages:
-            subject = message.subject
-            if message.message_id in self._out:
-                _reach(flight.reached, *self._out.pop(message.message_id))
-                self._counters.said(subject, "skipped")
-                continue
-            if (route := route_of(subject)) is not None and not route.published:
+    def _add(self, client: FrameClient, sources: Sources, flight: Flight, message: Outgoing) -> None:
+        """One more to be sent, unless it is not to be."""
+        subject = message.subject
+        if self._out and message.message_id in self._out:
+            reach(flight.reached, *self._out.pop(message.message_id))
+            self._counters.said(subject, "skipped")
+            return
+        try:
+            wire, stream, largest, withheld = self._destinations.get(subject) or self._destination(
+                client, sources, subject
+            )
+            if withheld:
                 self._counters.said(subject, "withheld")
-                continue
-            try:
-                if message.size > largest:
-                    raise MaxPayloadError
-                wire = on_the_wire(subject)
-            except (MaxPayloadError, BadSubjectError) as error:
-                self._reject(flight, message, error)
-                continue
-            reply = b""
-            if self._holder(sources, subject) is None:
-                flight.plain.append(message)
-            else:
-                self._sent += 1
-                flight.waiting += 1
-                self._flights[self._sent] = flight, message
-                reply = b"%b.%d" % (inbox, self._sent)
-            frames.append(published(wire, reply, message.headers, message.payload))
-        return frames
+                return
+            if message.size > largest:
+                raise MaxPayloadError
+        except (MaxPayloadError, BadSubjectError) as error:
+            self._reject(flight, message, error)
+            return
+        flight.add(message, wire, stream)
+
+    def _destination(self, client: FrameClient, sources: Sources, subject: str) -> Destination:
+        """Raises BadSubjectError."""
+        route, holder = self._routes.of(subject), sources.holder(subject)
+        withheld = route is not None and not route.published
+        wire = b"" if withheld else on_the_wire(subject)
+        largest = client.max_payload if holder is None else min(client.max_payload, holder.largest)
+        found = Destination(wire, holder.name if holder else None, largest, withheld)
+        self._destinations[subject] = found
+        return found
 
     def _reject(self, flight: Flight, message: Outgoing, error: Exception) -> None:
         """NATS will never take this one: keep it as a dead letter and go on."""
@@ -264,80 +263,12 @@ class Publisher:
         self._counters.dead_letter(OUTBOUND, reason)
         flight.letters += dead_letter(message.record, reason, error)
 
-    def _holder(self, sources: Sources, subject: str) -> StreamState | None:
-        try:
-            return self._holders[subject]
-        except KeyError:
-            holder = self._holders[subject] = sources.holder(subject)
-            return holder
+    # ---- committing ------------------------------------------------------------------------------------
 
-    # ---- acks ------------------------------------------------------------------------------------------
-
-    def _receive(self, answers: Sequence[Frame]) -> None:
-        acked: dict[str, int] = {}
-        taken, at = self._flights.pop, self._inbox
-        for subject, _reply, headers, data in answers:
-            flight, message = taken(int(subject[at:]), NOBODY)
-            if flight is None or message is None:
-                continue
-            flight.waiting -= 1
-            try:
-                if self._acked(flight, message, headers, data):
-                    acked[message.subject] = acked.get(message.subject, 0) + 1
-            except Exception as error:  # noqa: BLE001 - the batch would wait in vain
-                self._fail(flight, f"the ack of {message.subject} can't be used: {error!r}")
-            if not flight.waiting:
-                self._land(flight)
-        for name, times in acked.items():
-            self._counters.said(name, "published", times)
-
-    def _acked(self, flight: Flight, message: Outgoing, headers: bytes, data: bytes) -> bool:
-        if headers and headers_of(headers).get("Status") == "503":
-            self._fail(flight, f"no stream holds {message.subject} any more")
-            return False
-        ack = decode_ack(data)
-        if ack.error is None:
-            _reach(flight.reached, ack.stream, ack.seq)
-            return True
-        if ack.error.get("err_code") == MESSAGE_TOO_LARGE:
-            self._reject(flight, message, MaxPayloadError())
-        else:
-            self._fail(flight, f"the stream refused {message.subject}: {ack.error.get('description')}")
-        return False
-
-    def _land(self, flight: Flight) -> None:
-        if flight.sent and not flight.waiting and not flight.done.done():
-            flight.done.set_result(None)
-
-    def _fail(self, flight: Flight, why: str) -> None:
-        if not flight.done.done():
-            flight.done.set_exception(PublishFailed(why))
-            flight.done.exception()  # a flight that is given up meanwhile is not an error of its own
-
-    async def _settle(self, client: FrameClient, sources: Sources, flight: Flight) -> None:
-        """Wait for the batch's acks; then its offsets, and how far the stream is, are to be committed."""
-        if flight.plain:
-            await client.flush()
-            raise_if_refused(client)
-            for subject, number in Counter(message.subject for message in flight.plain).items():
-                self._counters.said(subject, "published", number)
-        try:
-            async with asyncio.timeout(ACK_TIMEOUT):
-                await flight.done
-        except TimeoutError:
-            raise PublishFailed(f"no ack for {flight.waiting} messages in {ACK_TIMEOUT:.0f} s") from None
-        self._done.offsets |= flight.offsets
-        self._done.records += flight.records
-        if self._done.records >= COMMIT:
-            self._done.many.set()
-        self._done.letters += flight.letters
-        for name, seq in flight.reached.items():
-            _reach(self._done.reached, name, seq)
-        if self._committing is not None and self._committing.done():
-            await self._committed_all()
-        if self._committing is None:
-            self._committing = asyncio.create_task(self._commit_done(sources))
-            self._committing.add_done_callback(lambda _task: self._appended.set())
+    async def _committed_all(self) -> None:
+        if self._committing is not None:
+            committing, self._committing = self._committing, None
+            await committing
 
     async def _commit_done(self, sources: Sources) -> None:
         """Commit what is done, until nothing is. Nobody waits for it, so it waits for others."""
@@ -357,7 +288,7 @@ class Publisher:
     ) -> None:
         if not self._out:  # while ids that were found wait for their records, the next look begins where this one did
             for name, seq in reached.items():
-                _reach(self._reached, name, seq)
+                reach(self._reached, name, seq)
         places = {
             stream.name: {"seq": self._reached[stream.name], "stream_created": stream.created}
             for stream in sources.streams
@@ -370,17 +301,8 @@ class Publisher:
 
     async def _find_what_is_out(self, client: FrameClient, sources: Sources) -> None:
         """Read the ids that the streams got from us since the last commit, and pass over their records."""
-        self._holders = {}
-        found: dict[tuple[str, str], tuple[str, int]] = {}
         begin = self._noted(sources)
-        ends: dict[str, int] = {}
-        barrier = await self._barrier(client) if sources.own is not None else 0
-        for stream in sources.streams:
-            own = sources.own is not None and stream.name == sources.own.name
-            ends[stream.name] = end = barrier if own else (await stream_state(client, stream.name)).last_seq
-            start = begin.get(stream.name, end)
-            if stream.retention == "limits" and start < end:
-                found |= await self._ids(client, stream, start, end)
+        found, ends = await found_behind(client, sources, begin)
         offsets, self._out = self._passed(client, sources, found)
         self._reached = begin if self._out else ends
         await self._commit(sources, {}, offsets)
@@ -396,38 +318,8 @@ class Publisher:
             if (place := places.get(stream.name)) is not None
         }
 
-    async def _barrier(self, client: FrameClient) -> int:
-        """Our stream's sequence once all that was sent before has been stored, by others, too.
-
-        Raises:
-            PublishFailed: the stream refuses messages.
-        """
-        while True:
-            answer = await client.request(BARRIER, b"", timeout=PATIENCE)
-            ack = decode_ack(answer.data)
-            if ack.error is None:
-                return ack.seq
-            if ack.error.get("code") != TOO_MANY:
-                raise PublishFailed(f"the stream takes no messages: {ack.error.get('description')}")
-            await asyncio.sleep(BUSY)
-
-    async def _ids(
-        self, client: FrameClient, stream: StreamState, after: int, until: int
-    ) -> dict[tuple[str, str], tuple[str, int]]:
-        """Stream and sequence of each (id, mark) in it. A forged mark is nobody's: it equals none of ours."""
-        found: dict[tuple[str, str], tuple[str, int]] = {}
-        async with OrderedPull(client, stream.name, seq=after + 1, headers_only=True) as pull:
-            reached = pull.pending == 0
-            while not reached:
-                for message in await pull.take(BATCH):
-                    headers = message.headers or {}
-                    if ORIGIN in headers:
-                        found[headers.get(MESSAGE_ID, ""), headers[ORIGIN]] = stream.name, message.seq
-                    reached = reached or message.seq >= until or message.pending == 0
-        return found
-
     def _passed(
-        self, client: FrameClient, sources: Sources, found: dict[tuple[str, str], tuple[str, int]]
+        self, client: FrameClient, sources: Sources, found: Found
     ) -> tuple[dict[TopicPartition, int], dict[str, tuple[str, int]]]:
         """The offsets behind the records that are out, and the ids that are out beyond a record that isn't.
 
@@ -442,8 +334,7 @@ class Publisher:
                 record = message.record
                 if message.identity not in found:
                     # One that no stream holds went out as well if one after it did.
-                    holder = self._holder(sources, message.subject)
-                    hole = hole or holder is not None or message.size > client.max_payload
+                    hole = hole or sources.holder(message.subject) is not None or message.size > client.max_payload
                 elif hole:
                     beyond[message.message_id] = found[message.identity]
                 else:
@@ -460,8 +351,3 @@ class Publisher:
             if not any(message.identity in found for message in messages):
                 return
             offset = records[-1].offset + 1
-
-
-def _reach(reached: dict[str, int], name: str, seq: int) -> None:
-    if seq > reached.get(name, 0):
-        reached[name] = seq

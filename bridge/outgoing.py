@@ -1,9 +1,8 @@
 """An outbound record as the NATS message that it becomes: subject, id, headers and size. Decides nothing."""
 
 import re
-from functools import lru_cache
-from typing import NamedTuple
 
+import msgspec
 from nats.errors import BadSubjectError
 
 from app.domain.traces import TRACEPARENT, TRACESTATE
@@ -16,8 +15,10 @@ BEGIN = f"{VERSION.decode()}\r\n{MESSAGE_ID}: "
 BREAKS = str.maketrans("\r\n", "  ")
 
 
-class Outgoing(NamedTuple):
-    """`mark` tells it from what others say under its id; `headers` is the whole block, as it is sent."""
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """`mark` tells it from what others say under its id; `headers` is the whole block, as it is sent; `size` is in
+    bytes, as the server counts them.
+    """
 
     record: Record
     subject: str
@@ -25,16 +26,12 @@ class Outgoing(NamedTuple):
     mark: str
     headers: bytes
     payload: bytes
+    size: int
 
     @property
     def identity(self) -> tuple[str, str]:
         """Its id and its mark: what the stream is asked for."""
         return self.message_id, self.mark
-
-    @property
-    def size(self) -> int:
-        """Bytes as the server counts them."""
-        return len(self.headers) + len(self.payload)
 
 
 def outgoing(record: Record, origin: Origin) -> Outgoing:
@@ -50,7 +47,8 @@ def outgoing(record: Record, origin: Origin) -> Outgoing:
         lines += f"{TRACEPARENT}: {_one_line(given[TRACEPARENT])}\r\n"
     if TRACESTATE in given:
         lines += f"{TRACESTATE}: {_one_line(given[TRACESTATE])}\r\n"
-    return Outgoing(record, subject, message_id, mark, f"{lines}\r\n".encode(), payload)
+    headers = f"{lines}\r\n".encode()
+    return Outgoing(record, subject, message_id, mark, headers, payload, len(headers) + len(payload))
 
 
 def _one_line(value: bytes) -> str:
@@ -58,7 +56,6 @@ def _one_line(value: bytes) -> str:
     return (text if text.isprintable() else text.translate(BREAKS)).strip()
 
 
-@lru_cache(maxsize=4096)
 def on_the_wire(subject: str) -> bytes:
     """The subject as it is sent. Raises BadSubjectError: it would be something else there."""
     if not subject or NO_SUBJECT.search(subject):

@@ -17,7 +17,7 @@ from app.engine.errors import LogFailed
 from app.engine.kafka.cluster import Cluster, headers_of, why
 from app.engine.records import Record
 
-AHEAD_BYTES = 16 * 1024 * 1024
+AHEAD_BYTES = 24 * 1024 * 1024
 """Bytes of all partitions together that are kept at most, read and not yet done with; each has its share, and one
 record whatever its size."""
 RECORD_BYTES = 1_000
