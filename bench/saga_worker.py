@@ -1,7 +1,8 @@
 """One worker of `bench.saga_kafka`: the whole application without its bridge.
 
-`python -m bench.saga_worker SERVERS NAME FOLDER PREFIX` prints how many partitions it has of every
+`python -m bench.saga_worker SERVERS NAME FOLDER PREFIX [uncounted]` prints how many partitions it has of every
 table, whenever that changes, and runs until SIGTERM. Then it prints a line of JSON: transactions and records by lane.
+`uncounted`: nothing is counted for the analytics, as bench/saga_faust.py counts nothing.
 """
 
 import asyncio
@@ -10,18 +11,29 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from agents.analytics import COUNT_ORDERS
 from app.bridging import APP_ID
 from app.engine.kafka.log import KafkaLog
 from app.engine.records import Record
 from app.main import Marketplace
 from app.settings import Settings
+from tables.analytics import ANALYTICS
+
+
+def leave_uncounted(market: Marketplace) -> None:
+    """Take the analytics' agent and table away, and what tells it of orders."""
+    application = market.engine.application
+    kept = [reducer for reducer in application.reducers if reducer.name != COUNT_ORDERS]
+    application.reducers = [replace(reducer, tally=None) for reducer in kept]
+    del market.engine.tables[ANALYTICS.name]
 
 
 async def main() -> int:
     """Run until SIGTERM (0) or a failure (1)."""
-    servers, name, folder, prefix = sys.argv[1:]
+    servers, name, folder, prefix, *more = sys.argv[1:]
     ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ended.set_result, 0)
     settings = Settings(kafka_url=f"kafka://{servers}", worker_name=name, data_dir=Path(folder), topic_prefix=prefix)
@@ -29,6 +41,8 @@ async def main() -> int:
     log = KafkaLog(settings.kafka, APP_ID)
     market = Marketplace(settings, log)
     market.engine.on_failure = lambda _error: ended.set_result(1)
+    if more:
+        leave_uncounted(market)
     transactions, records = Counter[str](), Counter[str]()
 
     def processed(lane: str, batch: Sequence[Record], _outcomes: Sequence[str], _seconds: float) -> None:
