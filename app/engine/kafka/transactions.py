@@ -49,6 +49,7 @@ class Transactions:
         self._under_way = False
         self._failure: KafkaException | None = None
         self._offered: Future[None] | None = None
+        self._offers_end = 0.0
 
     def open(self) -> None:
         """Begin, or begin anew: end whatever an earlier writer of this name, or this one, has left. Blocks.
@@ -105,6 +106,7 @@ class Transactions:
             self._failure = error
             return
         producer = self._producers[0]
+        self._offers_end = time.monotonic() + OFFSETS + 1.0
         self._offered = on_its_own(lambda: producer.send_offsets_to_transaction(list(places), membership(), OFFSETS))
 
     def commit(self) -> None:
@@ -141,7 +143,7 @@ class Transactions:
         offered, self._offered = self._offered, None
         if offered is not None:
             try:
-                offered.result(OFFSETS + 1.0)
+                offered.result(max(0.0, self._offers_end - time.monotonic()))
             except TimeoutError:  # librdkafka's own timeout does not always end its calls
                 raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "no end of it")) from None  # noqa: SLF001
 
