@@ -7,6 +7,9 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+Turn = TypeVar("Turn")
 
 BUILT = Path("data/peers")
 """What is fetched and built once; the folder that the command runs in is the repository."""
@@ -76,6 +79,14 @@ def profiled(pid: int, file: Path | None) -> Iterator[None]:
     finally:
         spying.send_signal(signal.SIGINT)
         spying.wait(30)
+
+
+def in_turns(programs: Sequence[Turn], rounds: int) -> Iterator[tuple[str, Turn]]:
+    """Each program once a round, and which round it is: nobody is always the first, or always behind the same one."""
+    for number in range(rounds):
+        turn = number % len(programs)
+        for program in (*programs[turn:], *programs[:turn]):
+            yield f"round {number + 1}/{rounds}", program
 
 
 def tail(path: Path) -> str:

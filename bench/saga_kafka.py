@@ -28,7 +28,7 @@ from app import topics
 from app.domain.messages import StockImported
 from bench.kafka import kafka
 from bench.orders import order_created, payment_succeeded
-from bench.programs import Wrong, tail
+from bench.programs import Wrong, in_turns, tail
 from bench.report import conclude, cpu, progress
 from bridge.routes import ROUTES
 from deploy.kafka.broker import BrokerError, pid_of
@@ -297,17 +297,15 @@ def measure(engines: Sequence[str], rounds: int, bench: Bench) -> tuple[Runs, di
     """Every good run, and why the last bad one was bad, by engine."""
     good: Runs = {name: [] for name in engines}
     wrong: dict[str, str] = {}
-    for number in range(rounds):
-        turn = number % len(engines)  # nobody is always the first, or always behind the same one
-        for name in (*engines[turn:], *engines[:turn]):
-            try:
-                run = bench.run(name)
-            except Wrong as error:
-                wrong[name] = str(error)
-                sys.stderr.write(f"round {number + 1}/{rounds} {name}: does not count: {error}\n")
-            else:
-                good[name].append(run)
-                sys.stderr.write(f"round {number + 1}/{rounds} {name}: {run}\n")
+    for turn, name in in_turns(engines, rounds):
+        try:
+            run = bench.run(name)
+        except Wrong as error:
+            wrong[name] = str(error)
+            sys.stderr.write(f"{turn} {name}: does not count: {error}\n")
+        else:
+            good[name].append(run)
+            sys.stderr.write(f"{turn} {name}: {run}\n")
     return good, wrong
 
 

@@ -21,14 +21,13 @@ class PublishFailed(BridgeError):
 
 
 class Ack(msgspec.Struct, gc=False):
-    """JetStream's answer to a publish. In a batch: `type` is what is said before its end, `count` how much it kept."""
+    """JetStream's answer to a publish. In a batch: `count` is how much it kept."""
 
     stream: str = ""
     seq: int = 0
     error: dict[str, str | int] | None = None
     batch: str = ""
     count: int = 0
-    type: str = ""
 
 
 decode_ack = msgspec.json.Decoder(Ack).decode

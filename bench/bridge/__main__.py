@@ -23,7 +23,7 @@ from bench.bridge.programs import PROGRAMS, Program, Work
 from bench.bridge.stream import Stream
 from bench.bridge.topics import EmbeddedTopics, KafkaTopics, Topics
 from bench.kafka import kafka
-from bench.programs import STUCK, Missing, Wrong, need, profiled, running, still_alive
+from bench.programs import STUCK, Missing, Wrong, in_turns, need, profiled, running, still_alive
 from bench.report import conclude, cpu, peak_memory, progress
 from deploy.kafka.broker import BrokerError
 from tests.live.nats_server import NatsServer
@@ -115,18 +115,16 @@ async def measure(
     """Every good run, and why the last bad one was bad, by program."""
     good: dict[str, list[Run]] = {program.name: [] for program in programs}
     wrong: dict[str, str] = {}
-    for number in range(rounds):
-        turn = number % len(programs)  # nobody is always the first, or always behind the same one
-        for program in (*programs[turn:], *programs[:turn]):
-            said = f"{way}, round {number + 1}/{rounds}, {program.name}"
-            try:
-                run = await bench.run(program, way)
-            except Wrong as error:
-                wrong[program.name] = str(error)
-                sys.stderr.write(f"{said}: does not count: {error}\n")
-            else:
-                good[program.name].append(run)
-                sys.stderr.write(f"{said}: {run.speed:,.0f} messages/s, {run.microseconds:.1f} µs each, {run.rss} MB\n")
+    for turn, program in in_turns(programs, rounds):
+        said = f"{way}, {turn}, {program.name}"
+        try:
+            run = await bench.run(program, way)
+        except Wrong as error:
+            wrong[program.name] = str(error)
+            sys.stderr.write(f"{said}: does not count: {error}\n")
+        else:
+            good[program.name].append(run)
+            sys.stderr.write(f"{said}: {run.speed:,.0f} messages/s, {run.microseconds:.1f} µs each, {run.rss} MB\n")
     return good, wrong
 
 

@@ -17,7 +17,7 @@ from bench.kafka import kafka
 from bench.peers.judge import Judge
 from bench.peers.lines import MEASURED_FROM, Row, lines, model
 from bench.peers.programs import PROGRAMS, Program
-from bench.programs import Missing, Wrong, need, profiled, running, still_alive
+from bench.programs import Missing, Wrong, in_turns, need, profiled, running, still_alive
 from bench.report import conclude, cpu, progress
 from deploy.kafka import broker
 
@@ -82,18 +82,16 @@ def measure(programs: Sequence[Program], rounds: int, bench: Bench) -> tuple[dic
     """Every good run, and why the last bad one was bad, by program."""
     good: dict[str, list[Run]] = {program.name: [] for program in programs}
     wrong: dict[str, str] = {}
-    for number in range(rounds):
-        turn = number % len(programs)  # nobody is always the first, or always behind the same one
-        for program in (*programs[turn:], *programs[:turn]):
-            try:
-                run = bench.run(program)
-            except Wrong as error:
-                wrong[program.name] = str(error)
-                sys.stderr.write(f"round {number + 1}/{rounds} {program.name}: does not count: {error}\n")
-            else:
-                good[program.name].append(run)
-                said = f"{run.speed:,.0f} records/s, {run.microseconds:.1f} µs of processor time each"
-                sys.stderr.write(f"round {number + 1}/{rounds} {program.name}: {said}\n")
+    for turn, program in in_turns(programs, rounds):
+        try:
+            run = bench.run(program)
+        except Wrong as error:
+            wrong[program.name] = str(error)
+            sys.stderr.write(f"{turn} {program.name}: does not count: {error}\n")
+        else:
+            good[program.name].append(run)
+            said = f"{run.speed:,.0f} records/s, {run.microseconds:.1f} µs of processor time each"
+            sys.stderr.write(f"{turn} {program.name}: {said}\n")
     return good, wrong
 
 

@@ -85,17 +85,20 @@ class Cluster:
         """A name of ours as the cluster knows it."""
         return self.options.prefix + name
 
+    def inner(self, name: str) -> str:
+        """A name of the cluster's as we know it: always the same string, whose hash is known."""
+        return self._inner.get(name) or self._inner.setdefault(name, name[len(self.options.prefix) :])
+
     def record(self, message: Message) -> Record:
         """A message as a record."""
-        topic, headers = message.topic() or "", message.headers()
         return Record(
-            self._inner.get(topic) or self._inner.setdefault(topic, topic[len(self.options.prefix) :]),
+            self.inner(message.topic() or ""),
             message.partition() or 0,
             message.offset() or 0,
             message.timestamp()[1] / 1000,
             message.key(),
             message.value(),
-            cast(Headers, tuple(headers)) if headers else (),
+            headers_of(message),
         )
 
     def produce(
@@ -189,7 +192,7 @@ class Cluster:
         finally:
             asking.close()
         return {
-            TopicPartition(place.topic[len(self.options.prefix) :], place.partition): (
+            TopicPartition(self.inner(place.topic), place.partition): (
                 place.offset if place.offset >= 0 else None,
                 place.metadata or "",
             )
@@ -283,7 +286,7 @@ class Cluster:
         except KafkaException as error:
             raise failed("its topics are not told", error) from error
         prefix = self.options.prefix
-        return {name[len(prefix) :]: len(of.partitions) for name, of in topics.items() if name.startswith(prefix)}
+        return {self.inner(name): len(of.partitions) for name, of in topics.items() if name.startswith(prefix)}
 
     def describe(self) -> dict[str, TopicState]:
         """Every topic of ours, as it is. Raises LogFailed."""
@@ -303,7 +306,7 @@ class Cluster:
             records = sum(last[name, partition] - first[name, partition] for partition in topic.partitions)
             copies = min((len(partition.replicas) for partition in topic.partitions.values()), default=0)
             kept = None if retention < 0 or "delete" not in policy else retention / 1000
-            states[name[len(prefix) :]] = TopicState(len(topic.partitions), policy, copies, kept, records)
+            states[self.inner(name)] = TopicState(len(topic.partitions), policy, copies, kept, records)
         return states
 
     def _configs(self, names: Iterable[str]) -> dict[str, dict[str, str]]:
@@ -374,7 +377,7 @@ class Cluster:
         """Check that the topics (name -> compacted) are compacted or not. Raises TopicMismatch."""
         for name, config in self._configs([self.outer(name) for name in topics]).items():
             policy = config["cleanup.policy"]
-            compacted = topics[name[len(self.options.prefix) :]]
+            compacted = topics[self.inner(name)]
             if ("compact" in policy) != compacted:
                 wanted = "compact" if compacted else "delete"
                 raise TopicMismatch(f"topic {name!r} has cleanup.policy={policy}, and {wanted} is wanted")

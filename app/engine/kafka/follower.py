@@ -36,7 +36,7 @@ class KafkaFollower:
         for message in (first, *self._consumer.consume(limit - 1, timeout=0)) if first is not None else ():
             error = message.error()
             if error is None:
-                place = ((message.topic() or "")[len(self._cluster.options.prefix) :], message.partition() or 0)
+                place = (self._cluster.inner(message.topic() or ""), message.partition() or 0)
                 rows, _ = found.get(place, ([], 0))
                 rows.append((message.key() or b"", message.value()))
                 found[place] = rows, (message.offset() or 0) + 1

@@ -75,7 +75,7 @@ class KafkaOnlooker:
                 found.append(record)
                 positions[TopicPartition(record.topic, record.partition)] = record.offset + 1
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                topic = (message.topic() or "")[len(self._cluster.options.prefix) :]
+                topic = self._cluster.inner(message.topic() or "")
                 positions[TopicPartition(topic, message.partition() or 0)] = message.offset() or 0
             elif not passing(error):
                 raise LogFailed(f"Kafka: a topic can't be looked at: {error.str()}")

@@ -282,9 +282,6 @@ class KafkaReader:
         except CommitUnknown as error:
             await self._begin_anew(str(error))
 
-    def _inner(self, topic: str) -> str:
-        return topic[len(self._cluster.options.prefix) :]
-
     # ---- reading ---------------------------------------------------------------------------------------
 
     async def take(self, limit: int, wait: float) -> list[Record]:
@@ -327,7 +324,7 @@ class KafkaReader:
             if error is None:
                 records.append(self._cluster.record(message))
             elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - librdkafka's own name
-                place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
+                place = TopicPartition(self._cluster.inner(message.topic() or ""), message.partition() or 0)
                 self._reached[place] = message.offset() or 0
             elif not passing(error):
                 raise LogFailed(f"Kafka: {error.str()}")
@@ -352,7 +349,7 @@ class KafkaReader:
 
     def _delivered(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
-            place = TopicPartition(self._inner(message.topic() or ""), message.partition() or 0)
+            place = TopicPartition(self._cluster.inner(message.topic() or ""), message.partition() or 0)
             self._ends[place] = (message.offset() or 0) + 1
 
     def closing(self, offsets: Mapping[TopicPartition, int]) -> None:
