@@ -182,7 +182,7 @@ class Lane:
             self._awaited = self._awaited or (not self.collects and outcomes.count(SKIPPED) < len(outcomes))
             self._outcomes += outcomes
             self._records += piece
-            took = time.perf_counter() - started
+            took = max(time.perf_counter() - started, 1e-6)  # a coarse clock may say 0
             self._spent += took
             start += size
             size = max(SLICE, min(2 * size, int(size * TURN / took)))
