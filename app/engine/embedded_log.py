@@ -1,7 +1,7 @@
 """The embedded log: topics in one SQLite file, for one process. Offsets, notes and records change in one transaction.
 
-It decides places (partition, offset) and durability. What may go is decided in `embedded_tidying`, and who may write in
-`embedded_file`. It knows nothing of rows, rules or Faust.
+It decides what is committed together, and when that is on disk. Where a message goes is decided in `embedded_rows`,
+what may go in `embedded_tidying`, and who may write in `embedded_file`. It knows nothing of tables, rules or Faust.
 """
 
 import asyncio
@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 
 from app.engine.cancelling import unbroken
 from app.engine.disk_sync import DiskSync
-from app.engine.embedded_file import OFFSET_BITS, LogFile, Row, Transaction, pack_headers, unpack_headers
+from app.engine.embedded_file import LogFile, Transaction
 from app.engine.embedded_onlooker import EmbeddedOnlooker
 from app.engine.embedded_reader import EmbeddedReader
+from app.engine.embedded_rows import Placed, placed, records_of
 from app.engine.embedded_tail import Tails
 from app.engine.embedded_tidying import Tidying
-from app.engine.errors import LogFailed, TopicMismatch
+from app.engine.embedded_topics import Topics, row_ids
+from app.engine.errors import LogFailed
 from app.engine.log import FETCHED, TopicState
-from app.engine.partitioner import partition_for
 from app.engine.reader import Changes
 from app.engine.records import Record, Send, TopicPartition
 
@@ -34,15 +35,10 @@ FETCHED_AT_ONCE = 20
 
 
 class _Appended(NamedTuple):
-    """A transaction, the offsets of its messages, the new ends of partitions, the topics, the records that somebody
-    waits for with their places, and when it began.
-    """
+    """A transaction, its messages in their places, and when it began."""
 
     transaction: Transaction
-    placed: list[int]
-    ends: dict[int, int]
-    touched: set[str]
-    watched: list[tuple[int, Record]]
+    placed: Placed
     began: float
 
 
@@ -67,8 +63,7 @@ class EmbeddedLog:
         self._file = LogFile(path)
         self.tidying = Tidying(self, self._file)
         self._sync: DiskSync | None = None
-        self._topics: dict[str, list[int]] = {}
-        self._ends: dict[int, int] = {}
+        self._topics = Topics(self._file)
         self._offsets: dict[tuple[str, int], int] = {}
         self._commits = 0
         self._watchers: dict[str, list[asyncio.Event]] = {}
@@ -111,24 +106,15 @@ class EmbeddedLog:
             self._load()
             self._db.execute("ROLLBACK")
             for topic in changelogs:
-                self._places(topic)
+                self._topics.places(topic)
         except (sqlite3.Error, TypeError) as error:  # no file, or one without tables or an identity
             raise LogFailed(f"there is no log {self.path} that can be read: {error}") from error
 
     def _load(self) -> None:
         self._identity = self._db.execute("SELECT value FROM notes WHERE name='log-identity'").fetchone()[0].hex()
-        for name, partitions in self._db.execute("SELECT name, partitions FROM topics").fetchall():
-            self._topics[name] = [-1] * partitions
-        for place, topic, partition in self._db.execute("SELECT * FROM places").fetchall():
-            self._topics[topic][partition] = place
-            self._ends[place] = self._last(place) + 1
+        self._topics.load()
         for group, place, following in self._db.execute("SELECT * FROM offsets").fetchall():
             self._offsets[group, place] = following
-
-    def _last(self, place: int) -> int:
-        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
-        found = self._db.execute("SELECT max(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
-        return -1 if found is None else found - low
 
     def close(self) -> None:
         """Put everything on disk, fold the write-ahead file in, and give the lock back."""
@@ -168,23 +154,7 @@ class EmbeddedLog:
         Raises:
             TopicMismatch: it is there with another number of partitions.
         """
-        existing = self._topics.get(topic)
-        if existing is not None:
-            if len(existing) != partitions:
-                message = (
-                    f"topic {topic!r} has {len(existing)} partitions in {self.path}, and {partitions} are wanted: "
-                    "set PARTITIONS as it was, or start on a new DATA_DIR"
-                )
-                raise TopicMismatch(message)
-            return
-        with self._file.transaction():
-            self._db.execute("INSERT INTO topics VALUES (?, ?, ?)", (topic, partitions, int(compacted)))
-            places = []
-            for partition in range(partitions):
-                cursor = self._db.execute("INSERT INTO places (topic, partition) VALUES (?, ?)", (topic, partition))
-                places.append(int(cursor.lastrowid or 0))
-        self._topics[topic] = places
-        self._ends.update(dict.fromkeys(places, 0))
+        self._topics.declare(topic, partitions, compacted)
 
     async def prepare(self, topics: Mapping[str, bool], partitions: int) -> None:
         """Declare the topics (name -> compacted)."""
@@ -202,33 +172,15 @@ class EmbeddedLog:
 
     def topics(self) -> dict[str, int]:
         """Every topic and its number of partitions."""
-        return {topic: len(places) for topic, places in self._topics.items()}
+        return self._topics.partitions()
 
     async def describe(self) -> dict[str, TopicState]:
         """Every topic that is there. Who trims old records, and when, is not the log's to know."""
-        compacted = dict(self._db.execute("SELECT name, compacted FROM topics").fetchall())
-        return {
-            topic: TopicState(
-                len(places), "compact" if compacted[topic] else "delete", 1, None, sum(map(self._count, places))
-            )
-            for topic, places in self._topics.items()
-        }
-
-    def _count(self, place: int) -> int:
-        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
-        found = self._db.execute("SELECT count(*) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()
-        return int(found[0])
+        return self._topics.describe()
 
     def partitions(self, topic: str) -> int:
         """The topic's number of partitions. Raises TopicMismatch when it isn't declared."""
-        return len(self._places(topic))
-
-    def _places(self, topic: str) -> list[int]:
-        places = self._topics.get(topic)
-        if places is None:
-            message = f"topic {topic!r} is not declared in {self.path}"
-            raise TopicMismatch(message)
-        return places
+        return len(self._topics.places(topic))
 
     # ---- writing ---------------------------------------------------------------------------------------
 
@@ -270,7 +222,7 @@ class EmbeddedLog:
             raise RuntimeError("append in the midst of a commit")
         appended = self._prepared(sends, group, offsets, notes)
         self._commit(appended, self._file.write)
-        return appended.placed
+        return appended.placed.offsets
 
     async def _commit_large(self, appended: "_Appended") -> None:
         writing = asyncio.get_running_loop().run_in_executor(None, self._file.write_large, appended.transaction)
@@ -282,14 +234,14 @@ class EmbeddedLog:
             write(appended.transaction)
         except sqlite3.Error as error:
             raise self._failed(error) from error
-        self._ends.update(appended.ends)
-        self._tails.add(appended.watched)
+        self._topics.ends.update(appended.placed.ends)
+        self._tails.add(appended.placed.watched)
         for group, place, following in appended.transaction.offsets:
             self._offsets[group, place] = following
         self._commits += 1
         if self._sync is not None:
             self._sync.start(self._newest)
-        for topic in appended.touched:
+        for topic in appended.placed.touched:
             for event in self._watchers.get(topic, ()):
                 event.set()
         self.on_commit(len(appended.transaction.records), time.perf_counter() - appended.began)
@@ -304,46 +256,9 @@ class EmbeddedLog:
         if self.failure is not None:
             raise self.failure
         began = time.perf_counter()
-        rows, placed, ends, touched, watched = self._rows(sends)
-        rows.sort()  # place by place, which SQLite does without searching for each row
-        places = [
-            (group, self._places(topic)[partition], following)
-            for (topic, partition), following in (offsets or {}).items()
-        ]
-        transaction = Transaction(rows, places, list((notes or {}).items()))
-        return _Appended(transaction, placed, ends, touched, watched, began)
-
-    def _rows(
-        self, sends: Iterable[Send]
-    ) -> tuple[list[Row], list[int], dict[int, int], set[str], list[tuple[int, Record]]]:
-        """The table rows for the messages, their offsets, the new ends of their partitions, and their topics; and with
-        their places the records that somebody waits for.
-        """
-        now = self._clock()
-        rows: list[Row] = []
-        watched: list[tuple[int, Record]] = []
-        placed: list[int] = []
-        ends: dict[int, int] = {}
-        touched: set[str] = set()
-        for send in sends:
-            topic, key, value, headers = send.topic, send.key, send.value, send.headers
-            places = self._places(topic)
-            if send.partition is not None:
-                partition = send.partition
-            else:
-                partition = partition_for(key, len(places)) if key is not None else self._commits % len(places)
-            place = places[partition]
-            offset = ends.get(place, -1)
-            if offset < 0:
-                offset = self._ends[place]
-            ends[place] = offset + 1
-            placed.append(offset)
-            touched.add(topic)
-            at = now if send.timestamp is None else send.timestamp
-            rows.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
-            if topic in self._watchers:
-                watched.append((place, Record(topic, partition, offset, at, key, value, headers)))
-        return rows, placed, ends, touched, watched
+        found = placed(sends, self._topics, self._watchers, self._commits, self._clock())
+        reached = [(group, self.place(*place), following) for place, following in (offsets or {}).items()]
+        return _Appended(Transaction(found.rows, reached, list((notes or {}).items())), found, began)
 
     def _failed(self, error: BaseException) -> LogFailed:
         """The log is unusable from now on: say why, once, to whoever runs it."""
@@ -379,21 +294,18 @@ class EmbeddedLog:
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
         """At most `limit` records from `offset` on, in order. Offsets may have holes (compaction)."""
-        place = self._places(topic)[partition]
-        if offset >= self._ends[place]:
+        place = self._topics.places(topic)[partition]
+        if offset >= self._topics.ends[place]:
             return []
         kept = self._tails.read(place, offset, limit)
         if kept is not None:
             return kept
-        low = place << OFFSET_BITS
+        low, high = row_ids(place)
         found = self._db.execute(
             "SELECT id, ts, key, value, headers FROM records WHERE id >= ? AND id < ? ORDER BY id LIMIT ?",
-            (low + offset, low + (1 << OFFSET_BITS), limit),
+            (low + offset, high, limit),
         )
-        return [
-            Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
-            for row_id, ts, key, value, headers in found
-        ]
+        return records_of(topic, partition, place, found)
 
     async def fetch(self, topic: str, partition: int, offsets: Sequence[int]) -> list[Record]:
         """Those of the records at these (ascending) offsets that are there; behind FETCHED bytes no more are read."""
@@ -419,42 +331,41 @@ class EmbeddedLog:
 
     def span(self, topic: str, partition: int) -> tuple[int, int]:
         """The partition's first offset, and its end."""
-        place = self._places(topic)[partition]
-        low, high = place << OFFSET_BITS, (place + 1) << OFFSET_BITS
+        place = self.place(topic, partition)
+        low, high = row_ids(place)
         with self._file.reading() as db:
             found = db.execute("SELECT min(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
-        end = self._ends[place]
+        end = self._topics.ends[place]
         return end if found is None else found - low, end
 
     def changes(self, topic: str, partition: int, offset: int) -> Iterator[Changes]:
         """What the records from `offset` to the end set, in batches."""
-        low = self._places(topic)[partition] << OFFSET_BITS
-        for rows in self._behind(low, offset, "key, value"):
+        place = self.place(topic, partition)
+        low, _ = row_ids(place)
+        for rows in self._behind(place, offset, "key, value"):
             yield [(key or b"", value) for _, key, value in rows], rows[-1][0] - low + 1
 
     def replay(self, topic: str, partition: int, offset: int) -> Iterator[list[Record]]:
         """The records from `offset` to the end, in batches."""
-        low = self._places(topic)[partition] << OFFSET_BITS
-        for rows in self._behind(low, offset, "ts, key, value, headers"):
-            yield [
-                Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
-                for row_id, ts, key, value, headers in rows
-            ]
+        place = self.place(topic, partition)
+        for rows in self._behind(place, offset, "ts, key, value, headers"):
+            yield records_of(topic, partition, place, rows)
 
-    def _behind(self, low: int, offset: int, columns: str) -> Iterator[list[Any]]:
+    def _behind(self, place: int, offset: int, columns: str) -> Iterator[list[Any]]:
         question = f"SELECT id, {columns} FROM records WHERE id >= ? AND id < ? ORDER BY id"  # noqa: S608 - ours
+        low, high = row_ids(place)
         with self._file.reading() as db:
-            found = db.execute(question, (low + offset, low + (1 << OFFSET_BITS)))
+            found = db.execute(question, (low + offset, high))
             while rows := found.fetchmany(REPLAYED_AT_ONCE):
                 yield rows
 
     def end(self, topic: str, partition: int) -> int:
         """The offset that the next record will get."""
-        return self._ends[self._places(topic)[partition]]
+        return self._topics.ends[self._topics.places(topic)[partition]]
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
         """The next offset that the group is to read; None when it never committed."""
-        return self._offsets.get((group, self._places(topic)[partition]))
+        return self._offsets.get((group, self._topics.places(topic)[partition]))
 
     def note(self, name: str) -> bytes | None:
         """A named value that was committed with the records."""
@@ -481,7 +392,7 @@ class EmbeddedLog:
                 watchers.remove(event)
             if not watchers:
                 self._watchers.pop(topic, None)
-                self._tails.forget(self._places(topic))
+                self._tails.forget(self._topics.places(topic))
 
     # ---- keeping it small ------------------------------------------------------------------------------
 
@@ -495,7 +406,7 @@ class EmbeddedLog:
 
     def place(self, topic: str, partition: int) -> int:
         """The partition's number in the file."""
-        return self._places(topic)[partition]
+        return self._topics.places(topic)[partition]
 
     def done(self, topic: str, partition: int) -> int:
         """The offset before which every group is done. Who watches and has committed nothing is done with nothing."""
@@ -503,7 +414,7 @@ class EmbeddedLog:
         waiting = [following for (_, at), following in self._offsets.items() if at == place]
         if not waiting and topic in self._watchers:
             return 0
-        return min([self._ends[place], *waiting])
+        return min([self._topics.ends[place], *waiting])
 
     def drop(self, rows: Sequence[tuple[int]]) -> int:
         """Delete the records with these row ids, in a transaction. Returns how many."""

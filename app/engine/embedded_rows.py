@@ -1,0 +1,66 @@
+"""Messages as rows of the embedded log's file, and rows as records.
+
+It decides the partition, the offset and the time of a message. Nothing is changed here: the log moves its ends when the
+rows are committed.
+"""
+
+from collections.abc import Container, Iterable
+from typing import Any, NamedTuple
+
+from app.engine.embedded_file import OFFSET_BITS, Row, pack_headers, unpack_headers
+from app.engine.embedded_topics import Topics
+from app.engine.partitioner import partition_for
+from app.engine.records import Record, Send
+
+
+class Placed(NamedTuple):
+    """Messages in their places: their rows (place by place), the offset of each, the new ends of places, the topics;
+    and with their places the records that somebody waits for.
+    """
+
+    rows: list[Row]
+    offsets: list[int]
+    ends: dict[int, int]
+    touched: set[str]
+    watched: list[tuple[int, Record]]
+
+
+def placed(sends: Iterable[Send], topics: Topics, watched_topics: Container[str], turn: int, now: float) -> Placed:
+    """The messages behind what is in the topics. Who has neither partition nor key goes to the partition whose turn
+    it is; who has no time is of `now`. Raises TopicMismatch for a topic that isn't declared.
+    """
+    places_of, standing = topics.places, topics.ends
+    rows: list[Row] = []
+    offsets: list[int] = []
+    ends: dict[int, int] = {}
+    touched: set[str] = set()
+    watched: list[tuple[int, Record]] = []
+    for send in sends:
+        topic, key, value, headers = send.topic, send.key, send.value, send.headers
+        places = places_of(topic)
+        if send.partition is not None:
+            partition = send.partition
+        else:
+            partition = partition_for(key, len(places)) if key is not None else turn % len(places)
+        place = places[partition]
+        offset = ends.get(place, -1)
+        if offset < 0:
+            offset = standing[place]
+        ends[place] = offset + 1
+        offsets.append(offset)
+        touched.add(topic)
+        at = now if send.timestamp is None else send.timestamp
+        rows.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
+        if topic in watched_topics:
+            watched.append((place, Record(topic, partition, offset, at, key, value, headers)))
+    rows.sort()  # which SQLite does without searching for each row
+    return Placed(rows, offsets, ends, touched, watched)
+
+
+def records_of(topic: str, partition: int, place: int, rows: Iterable[Any]) -> list[Record]:
+    """What the rows (id, time, key, value, headers) of the topic's partition, which has this place, are."""
+    low = place << OFFSET_BITS
+    return [
+        Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
+        for row_id, ts, key, value, headers in rows
+    ]
