@@ -239,7 +239,7 @@ async def test_what_kafka_has_forgotten_is_not_read_from_the_start_again_before_
 async def test_offsets_that_do_not_move_are_committed_again_before_kafka_forgets_them(
     log: KafkaLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.engine.kafka.reader.RENEW", 0.5)
+    monkeypatch.setattr("app.engine.kafka.commits.RENEW", 0.5)
     owner = Owner(log)
     await owner.reader.start(owner)
     try:

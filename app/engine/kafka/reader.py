@@ -1,28 +1,25 @@
-"""A lane's reader on Kafka: a member of a consumer group, and the producer of its transactions.
+"""A lane's reader on Kafka: a member of a consumer group.
 
-It decides when partitions are ours. One transaction holds outputs, changelog records and offsets; the offsets are sent
-with the group's metadata, so that a worker which lost its partitions can't commit any more (KIP-447). With each offset
-goes the name of its writer, which is another one for every start of a process, and the transaction's number. By the
-name, whoever takes a partition over from a worker that did not give it back ends its unfinished transaction at
-once, instead of waiting for its timeout. By the number, a worker without an answer to its commit sees if it was made.
+It decides when partitions are ours, and which of their records are taken. What is committed is decided in `commits`.
 """
 
 import asyncio
 import contextlib
+import functools
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import structlog
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Place
 
-from app.engine.errors import CommitAborted, CommitUnknown, LogAway, LogFailed
+from app.engine.errors import CommitAborted, LogFailed
 from app.engine.kafka.begun import Begun
 from app.engine.kafka.cluster import Cluster, passing
+from app.engine.kafka.commits import Commits
 from app.engine.kafka.owners import GroupOwners, client_id
-from app.engine.kafka.transactions import Transactions
+from app.engine.kafka.patience import Patience
 from app.engine.reader import Owner
 from app.engine.records import Record, Send, TopicPartition
 
@@ -32,34 +29,10 @@ LOOKS = 0.5
 SESSION_MS = 6_000
 """A worker that is silent for so long has lost its partitions (classic protocol; else the broker says how long)."""
 
-RENEW = 6 * 3600.0
-"""Seconds after which offsets that did not move are committed again: brokers forget old ones when a group is without
-members for a moment (KIP-848), a week after their commit by default."""
-
-NUMBER = "#"
-"""Stands between a writer's name and the number of its transaction in the metadata of an offset."""
-
 COLLECTS_BYTES, COLLECTS_MS = 100_000, 500
 """How much, and for how long at most, the broker collects for a reader that collects itself."""
 
-AGAIN = 0.5
-"""Seconds to the next try while no broker answers."""
-
-Asked = TypeVar("Asked")
-
 logger = structlog.get_logger("a4co.engine.kafka")
-
-
-class Closing(NamedTuple):
-    """What a transaction is committed with: offsets, the metadata they stand with, and the first ones of a place.
-
-    `renews`: they are all that we have.
-    """
-
-    sent: Mapping[TopicPartition, int]
-    metadata: str
-    marked: set[TopicPartition]
-    renews: bool
 
 
 class KafkaReader:
@@ -81,37 +54,39 @@ class KafkaReader:
         self._cluster = cluster
         self._group = group
         self._topics = list(topics)
-        self._begun = begun
         self._collects = collects
-        self._unmarked: set[TopicPartition] = set()
-        self._renewed = -RENEW
         self._name = f"{group}.{options.worker}"
+        self._patience = Patience(group)
+        self._commits = Commits(cluster, group, self._name, self._patience, begun, self._member, self._standing)
         self._incremental = options.group_protocol == "consumer"
         self._owner: Owner | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._consumer: Consumer | None = None
-        self._writer: Transactions | None = None
         self._ours: set[int] = set()
         self._waiting: list[Place] = []
-        self._commits = 0
-        self._closing: Closing | None = None
         self._membership: object | None = None
         self._polling: asyncio.Future[list[Record]] | None = None
         self._stopping = False
         self._lag, self._looked = 0, 0.0
         self._giving: dict[int, asyncio.Task[None]] = {}
         self._committed: dict[TopicPartition, int] = {}
-        self._ends: dict[TopicPartition, int] = {}
         self._reached: dict[TopicPartition, int] = {}
         self.told = False
         """Whether the group has told of something that is ours; of nothing it doesn't."""
         self._gone: set[int] = set()
         self._rewinding = False
         self._astray: dict[TopicPartition, int] = {}
-        self.ending = False
-        """Set before `stop`: Kafka that does not answer is not waited for any more."""
         self._failure: Exception | None = None
         self._owners: GroupOwners | None = None
+
+    @property
+    def ending(self) -> bool:
+        """Set before `stop`: Kafka that does not answer is not waited for any more."""
+        return self._patience.ending
+
+    @ending.setter
+    def ending(self, ending: bool) -> None:
+        self._patience.ending = ending
 
     def owners(self) -> GroupOwners:
         """Who has which partition; looked for from `start` on."""
@@ -134,8 +109,7 @@ class KafkaReader:
             wait = min(int(1000 * self._collects / 2), COLLECTS_MS)
             settings |= {"fetch.min.bytes": COLLECTS_BYTES, "fetch.wait.max.ms": wait}
         self._consumer = Consumer(self._cluster.consumer(**settings))
-        self._writer = writer = Transactions(self._cluster, f"{self._name}.{uuid.uuid4().hex[:12]}")
-        await self._patiently("transactions", lambda: self._cluster.call(writer.open))
+        await self._commits.open()
         self._consumer.subscribe(
             [self._cluster.outer(topic) for topic in self._topics],
             on_assign=self._on_assign,
@@ -144,24 +118,6 @@ class KafkaReader:
         )
         if self._owners is not None:
             self._owners.start()
-
-    async def _patiently(self, what: str, ask: Callable[[], Awaitable[Asked]]) -> Asked:
-        """The answer, asked for until Kafka gives it. `what` it is for says the log."""
-        waited = False
-        while True:
-            try:
-                answer = await ask()
-            except LogAway as error:
-                if self.ending:
-                    raise
-                if not waited:
-                    logger.warning("waiting for Kafka", work=what, group=self._group, cause=str(error))
-                waited = True
-                await asyncio.sleep(AGAIN)
-            else:
-                if waited:
-                    logger.info("Kafka answers again", work=what, group=self._group)
-                return answer
 
     def _on_assign(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread. The places wait, paused, until their owner has them up to date."""
@@ -188,8 +144,10 @@ class KafkaReader:
         owner, place = self._owner, f"partition {partition}"
         assert owner is not None
         try:
-            committed = await self._patiently(place, lambda: self._cluster.call(self._take_over, partition))
-            await self._patiently(place, lambda: owner.given([partition]))
+            places = [TopicPartition(topic, partition) for topic in self._topics]
+            taking = functools.partial(self._cluster.call, self._commits.take_over, places)
+            committed = await self._patience.until_answered(place, taking)
+            await self._patience.until_answered(place, lambda: owner.given([partition]))
             self._committed |= committed
             self._ours.add(partition)
             self._waiting += [Place(self._cluster.outer(topic), partition) for topic in self._topics]
@@ -199,25 +157,6 @@ class KafkaReader:
             self._failure = error
         finally:
             self._giving.pop(partition, None)
-
-    def _take_over(self, partition: int) -> dict[TopicPartition, int]:
-        """End the transaction of whoever had the partition and did not give it back; then what is committed is sure.
-
-        Never to be broken off: later on, it would end the transaction of whoever has the partition then.
-        """
-        places = [TopicPartition(topic, partition) for topic in self._topics]
-        # Without waiting for transactions that are not decided, which are those that are to be ended.
-        stands = self._cluster.stands(self._group, places, "read_uncommitted")
-        former = {writer_of(metadata) for _, metadata in stands.values() if metadata}
-        for name in former - {self._writer.name if self._writer else ""}:
-            logger.info("ending the transaction of a worker that is gone", worker=name)
-            Transactions(self._cluster, name).open()
-        stands = self._cluster.stands(self._group, places)
-        if self._begun is not None:
-            if without := [place for place, (offset, _) in stands.items() if offset is None]:
-                self._begun.check(self._group, without)
-            self._unmarked |= set(places)
-        return {place: offset or 0 for place, (offset, _) in stands.items()}
 
     def _on_revoke(self, consumer: Consumer, places: list[Place]) -> None:
         """On the polling thread, which waits until the owner has finished."""
@@ -262,7 +201,7 @@ class KafkaReader:
             if leaving:
                 await self._owner.taken(leaving, lost=lost)
                 places = {place: self._committed[place] for place in places}
-                if self._commits and not lost:
+                if not lost:
                     await self._give_offsets_back(places)
         finally:  # also when it failed: the owner is not told twice
             self._ours -= partitions
@@ -272,15 +211,10 @@ class KafkaReader:
                     known.pop(place, None)
 
     async def _give_offsets_back(self, offsets: dict[TopicPartition, int]) -> None:
-        """Without a writer's name: there is nothing of ours to be ended."""
         try:
-            assert self._writer is not None
-            self._offer(offsets, "")
-            await self._cluster.call(self._writer.commit)
+            await self._commits.give_back(offsets)
         except CommitAborted:
             await self.rollback()
-        except CommitUnknown as error:
-            await self._begin_anew(str(error))
 
     # ---- reading ---------------------------------------------------------------------------------------
 
@@ -292,22 +226,11 @@ class KafkaReader:
         """
         if self._failure is not None:
             raise self._failure
-        await self._renew()
+        if self._ours:
+            await self._commits.renew()
         self._polling = asyncio.ensure_future(self._cluster.call(self._poll, limit, wait))
         # A lane that is cancelled leaves the poll running: `stop` waits for it.
         return await asyncio.shield(self._polling)
-
-    async def _renew(self) -> None:
-        """Commit again what stands when it is time. Nothing of it waits for anybody: what goes wrong is tried again."""
-        assert self._writer is not None
-        if self._ours and time.monotonic() >= self._renewed + RENEW and not self._writer.under_way:
-            try:
-                await self.commit({})
-            except CommitAborted:
-                try:
-                    await self._cluster.call(self._writer.abort)
-                except LogFailed as error:
-                    await self._begin_anew(str(error))
 
     def _poll(self, limit: int, wait: float) -> list[Record]:
         assert self._consumer is not None
@@ -344,28 +267,11 @@ class KafkaReader:
 
     def stage(self, sends: Sequence[Send]) -> None:
         """Hand the messages to the producer: they travel while the lane works on."""
-        assert self._writer is not None
-        self._writer.stage(sends, self._delivered)
-
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            place = TopicPartition(self._cluster.inner(message.topic() or ""), message.partition() or 0)
-            self._ends[place] = (message.offset() or 0) + 1
+        self._commits.stage(sends)
 
     def closing(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Send what the transaction under way will be committed with, while the rest of it is staged."""
-        assert self._writer is not None
-        # Without offsets (timers only), those that stand: a worker that is out of the group must not commit anything.
-        renews = time.monotonic() >= self._renewed + RENEW
-        stand = {place: at for place, at in self._committed.items() if place.partition in self._ours}
-        sent = {**stand, **offsets} if renews or not offsets else dict(offsets)
-        marked = self._unmarked & sent.keys() if self._unmarked else set()
-        if self._begun is not None and marked:
-            self._writer.stage([self._begun.mark(self._group, place) for place in sorted(marked)])
-        self._commits += 1
-        metadata = f"{self._writer.name}{NUMBER}{self._commits}"
-        self._offer(sent, metadata)
-        self._closing = Closing(sent, metadata, marked, renews)
+        self._commits.closing(offsets)
 
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> Mapping[TopicPartition, int]:
         """One Kafka transaction.
@@ -374,60 +280,20 @@ class KafkaReader:
             CommitAborted: it was not committed, and can be done again.
             LogFailed: whether it was committed is not known.
         """
-        assert self._writer is not None
-        if self._closing is None:
-            self.closing(offsets)
-        assert self._closing is not None
-        closing, self._closing = self._closing, None
-        try:
-            await self._cluster.call(self._writer.commit)
-        except CommitUnknown as error:
-            await self._decide(closing.sent, closing.metadata, error)
-        self._unmarked -= closing.marked
-        if closing.renews:
-            self._renewed = time.monotonic()
+        ends = await self._commits.commit(offsets)
         self._committed.update(offsets)
-        ends, self._ends = self._ends, {}
         return ends
-
-    def _offer(self, offsets: Mapping[TopicPartition, int], metadata: str) -> None:
-        assert self._writer is not None
-        outer = self._cluster.outer
-        places = [Place(outer(topic), partition, offset, metadata) for (topic, partition), offset in offsets.items()]
-        self._writer.offer(places, self._member)
 
     def _member(self) -> object:
         assert self._consumer is not None
         return self._membership or self._consumer.consumer_group_metadata()
 
-    async def _decide(self, sent: Mapping[TopicPartition, int], metadata: str, error: CommitUnknown) -> None:
-        """Return if the commit was made, which new producers decide. Raises CommitAborted if it was not.
-
-        If others have all of its partitions by now, there is no telling, and nobody here who would need to know.
-        """
-        await self._begin_anew(str(error))
-        stands = await self._patiently("commit", lambda: self._cluster.call(self._cluster.stands, self._group, sent))
-        if not any(found == metadata for _, found in stands.values()):
-            raise CommitAborted(f"it was not committed: {error}") from error
-        logger.info("it was committed", group=self._group)
-
-    async def _begin_anew(self, cause: str) -> None:
-        """End with new producers what the old ones left. Raises LogFailed when there is no time for it."""
-        writer = self._writer
-        assert writer is not None
-        if self.ending:
-            raise LogAway(cause)
-        logger.warning("beginning anew with other producers", group=self._group, cause=cause)
-        await self._patiently("transactions", lambda: self._cluster.call(writer.open))
+    def _standing(self) -> dict[TopicPartition, int]:
+        return {place: at for place, at in self._committed.items() if place.partition in self._ours}
 
     async def rollback(self) -> None:
         """Abort, and go back to what is committed. Waits for Kafka if it has to."""
-        assert self._writer is not None
-        try:
-            await self._cluster.call(self._writer.abort)
-        except LogFailed as error:  # another worker has ended it, or the broker, or no broker answers
-            await self._begin_anew(str(error))
-        self._ends, self._closing = {}, None
+        await self._commits.abort()
         self._rewinding = True  # by the polling thread, for which another thread would wait
 
     def _rewind(self) -> None:
@@ -484,18 +350,11 @@ class KafkaReader:
         try:
             with contextlib.suppress(LogFailed, CommitAborted):
                 await self._taken(self._ours | self._giving.keys(), lost=False)
-            if self._writer is not None:
-                with contextlib.suppress(LogFailed):
-                    await self._cluster.call(self._writer.abort)
+            with contextlib.suppress(LogFailed):
+                await self._commits.abort()
         finally:
             self._stopping = True
             if self._owners is not None:
                 await self._owners.stop()
             await self._cluster.call(consumer.close)
             self._consumer = None
-
-
-def writer_of(metadata: str) -> str:
-    """The name of the writer whose offset this stands with."""
-    name, _, number = metadata.rpartition(NUMBER)
-    return name or number
