@@ -169,7 +169,7 @@ class Market:
         async def settled() -> bool:
             return not self.running or bool(self.failures) or await self.log.idle(self.engine)
 
-        await wait_until(settled, within=15, what="the application to be idle")
+        await wait_until(settled, within=15, every=0.002, what="the application to be idle")
         assert not self.failures, self.failures
 
     async def later(self, seconds: float) -> None:

@@ -79,8 +79,7 @@ class Workers:
                 self.urls.append(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
             self.told()
             yield self
-            for number in range(len(self._servers)):
-                await self.ends(number)
+            await asyncio.gather(*(self.ends(number) for number in range(len(self._servers))))
 
     def told(self) -> None:
         """Everybody knows the truth as it is now."""
