@@ -22,7 +22,11 @@ BEHIND = "behind"
 """What the holder's signs say until it has read what came during an absence."""
 
 FAILURES, STEADY = 5, 60.0
-"""So often may the log fail one time after the other, each time within so many seconds of the bridge's begin."""
+"""So often may the log fail one time after the other, each time within so many seconds of the bridge's begin, while
+Kafka has answered for as long. What fails when brokers go and come tells nothing of what will."""
+
+AGAIN = 0.5
+"""Seconds until the bridge begins anew."""
 
 STARTS, NOBODY = "the bridge starts here", "no process runs the bridge"
 
@@ -51,6 +55,7 @@ class LeasedBridge:
         self._asking: asyncio.Task[None] | None = None
         self._changing = asyncio.Lock()
         self._failures, self._began = 0, 0.0
+        self._problem = ""
         self._lease = Lease(log.cluster, claims=make is not None, says=self._note)
 
     async def start(self) -> None:
@@ -88,7 +93,7 @@ class LeasedBridge:
         except LogFailed as error:
             self._failed(error)
         else:
-            self._bridge = bridge
+            self._bridge, self._problem = bridge, ""
 
     async def _end(self) -> None:
         logger.info("bridge: this process does not run it any more")
@@ -116,12 +121,22 @@ class LeasedBridge:
         if not await self._lease.still_ours():
             logger.warning("bridge: another process has it by now (%s)", error)
             return
-        if not isinstance(error, LogAway):  # which is over when Kafka is back
-            self._failures = self._failures + 1 if time.monotonic() < self._began + STEADY else 1
-        if self._failures == FAILURES:
+        if self._lasts(error):
             raise error
+        self._problem = str(error)
         logger.warning("bridge: begins anew (%s)", error)
+        await asyncio.sleep(AGAIN)
         await self._begin_anew()
+
+    def _lasts(self, error: LogFailed) -> bool:
+        """Whether it has failed too often for what is over when Kafka is back."""
+        if isinstance(error, LogAway) or not self._lease.answered_for(STEADY):
+            self._failures = 0
+        elif time.monotonic() < self._began + STEADY:
+            self._failures += 1
+        else:
+            self._failures = 1
+        return self._failures == FAILURES
 
     async def _begin_anew(self) -> None:
         """From what is committed, which is known then: a commit that had no answer was made, or is ended."""
@@ -154,5 +169,5 @@ class LeasedBridge:
         if self._bridge is not None:
             return self._bridge.status()
         sign = self._lease.sign
-        problem = STARTS if self._lease.held else None if sign else self._lease.problem or NOBODY
+        problem = self._problem or STARTS if self._lease.held else None if sign else self._lease.problem or NOBODY
         return {**AWAY, "problem": problem, "holder": sign.holder.rpartition(".")[0] if sign else None}

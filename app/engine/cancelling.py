@@ -20,6 +20,8 @@ async def unbroken(work: Awaitable[Result]) -> Result:
         while not task.done():  # also when it is cancelled again
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # asyncio complains of errors that nobody looked at
         raise
 
 

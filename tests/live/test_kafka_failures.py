@@ -21,12 +21,13 @@ from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.sole import SoleLog
+from app.engine.kafka.transactions import COMMIT
 from app.engine.lanes import Effect, Topic
 from app.engine.records import Record, Send, TopicPartition
 from app.engine.store import Store
 from app.engine.verify import verify
 from bridge.dead_letters import OUTBOUND
-from bridge.leased import LeasedBridge
+from bridge.leased import FAILURES, LeasedBridge
 from bridge.service import Bridge
 from tests.live.counting_app import COUNTS
 from tests.live.kafka_broker import KafkaBroker
@@ -328,30 +329,92 @@ class Talker:
         return False
 
 
-async def test_the_bridge_begins_anew_when_kafka_was_silent_for_long_and_says_nothing_twice(
-    kafka_broker: KafkaBroker, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Talk:
+    """A bridge that talks, over one broker: what it has said, how often it has begun, and why it ended."""
+
+    def __init__(self, log: KafkaLog) -> None:
+        self.failures: list[Exception] = []
+        self.made: list[Talker] = []
+        self.bridge = LeasedBridge(log, "failing", self._make, self.failures.append)
+        self._log = log
+
+    def _make(self, sole: SoleLog, on_failure: Callable[[Exception], None]) -> Bridge:
+        self.made.append(Talker(sole, on_failure))
+        return cast(Bridge, self.made[-1])
+
+    @property
+    def said(self) -> int:
+        return self.made[-1].said if self.made else 0
+
+    async def goes_on(self, within: float) -> None:
+        """Return when it says more than until now, or has ended."""
+        said = self.said
+        await wait_until(lambda: self.failures or self.said > said + 3, within=within)
+
+    async def numbers(self) -> list[int]:
+        """What stands in the topic."""
+        batches = await asyncio.to_thread(list, self._log.replay("numbers", 0, 0))
+        return [int(record.value or b"") for batch in batches for record in batch]
+
+
+@pytest_asyncio.fixture
+async def talk(log: KafkaLog) -> AsyncIterator[Talk]:
+    """It talks."""
+    await log.prepare({OUTBOUND: False}, 1)
+    talk = Talk(log)
+    await talk.bridge.start()
+    await talk.goes_on(within=20)
+    yield talk
+    await talk.bridge.stop()
+    assert talk.failures == []
+    numbers = await talk.numbers()
+    assert len(numbers) >= talk.said
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.engine.kafka.cluster.TRANSACTION_TIMEOUT", 2.0)
     monkeypatch.setattr("app.engine.kafka.transactions.COMMIT", 2.0)
-    await log.prepare({OUTBOUND: False}, 1)
-    made: list[Talker] = []
 
-    def make(sole: SoleLog, on_failure: Callable[[Exception], None]) -> Bridge:
-        made.append(Talker(sole, on_failure))
-        return cast(Bridge, made[-1])
 
-    failures: list[Exception] = []
-    bridge = LeasedBridge(log, "failing", make, failures.append)
-    await bridge.start()
-    await wait_until(lambda: made and made[-1].said > 3, within=20)
+@pytest.mark.usefixtures("_impatient")
+async def test_the_bridge_begins_anew_as_often_as_kafka_is_killed_and_says_nothing_twice(
+    kafka_broker: KafkaBroker, talk: Talk
+) -> None:
+    for _ in range(FAILURES + 1):
+        await asyncio.to_thread(kafka_broker.kill)
+        await asyncio.to_thread(kafka_broker.start)
+        await talk.goes_on(within=60)
+    assert len(talk.made) > FAILURES, "it did not begin anew each time"
+
+
+@pytest.mark.timeout(240)
+async def test_the_bridge_lives_through_a_broker_that_hangs_and_then_dies_twice_in_a_row(
+    kafka_broker: KafkaBroker, talk: Talk
+) -> None:
     with kafka_broker.silent():
-        await asyncio.sleep(6)
-    await wait_until(lambda: failures or (len(made) > 1 and made[-1].said > made[0].said + 3), within=40)
-    await bridge.stop()
-    assert failures == []
-    batches = await asyncio.to_thread(list, log.replay("numbers", 0, 0))
-    numbers = [int(record.value or b"") for batch in batches for record in batch]
-    assert numbers == list(range(1, len(numbers) + 1))
+        await asyncio.sleep(COMMIT + 3)
+    for _ in range(2):
+        await asyncio.to_thread(kafka_broker.kill)
+        await asyncio.to_thread(kafka_broker.start)
+    await talk.goes_on(within=120)
+
+
+async def test_the_bridge_ends_when_its_log_fails_again_and_again_while_kafka_answers(
+    log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_arguments: Any, **_more: Any) -> int:
+        raise LogFailed("Kafka: Broker: Topic authorization failed")
+
+    monkeypatch.setattr("bridge.leased.AGAIN", 0.0)
+    monkeypatch.setattr(SoleLog, "commit", refused)
+    await log.prepare({OUTBOUND: False}, 1)
+    talk = Talk(log)
+    await talk.bridge.start()
+    await wait_until(lambda: talk.failures, within=20)
+    await talk.bridge.stop()
+    assert len(talk.made) == FAILURES
 
 
 async def test_a_bridge_log_that_is_not_read_in_time_is_given_up(

@@ -8,6 +8,7 @@ transactional id for all processes: a former holder is fenced, whatever it belie
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Awaitable, Callable
@@ -76,6 +77,7 @@ class Lease:
         self._last = Sign(0, "", gone=True)
         self._free = True
         self._heard = self._quiet = self._looked = self._beaten = self._confirmed = -APART
+        self._answers_since = -math.inf
         self._began = False
         self._asked = threading.Event()
         self._stop = threading.Event()
@@ -117,6 +119,10 @@ class Lease:
     def certain(self) -> bool:
         """Whether nobody else can have the lease at this moment: a sign of ours that is not old has been read."""
         return self.held and _now() - self._confirmed < SILENCE
+
+    def answered_for(self, seconds: float) -> bool:
+        """Whether Kafka has read our signs back to us without a break for so long, or since the lease is ours."""
+        return self.certain() and _now() - self._answers_since >= seconds
 
     async def still_ours(self, within: float = 5.0) -> bool:
         """Whether it is ours by a look that begins now; when Kafka does not answer in time, by the last one."""
@@ -183,6 +189,8 @@ class Lease:
         self._heard = self._quiet = _now()
         ours = sign.holder == self._me
         if ours:
+            if self.held and sign.at - self._confirmed >= SILENCE:
+                self._answers_since = _now()
             self._confirmed = sign.at
         # What this process said before it was started again: nobody else has its name.
         former = not self._began and not ours and sign.holder.rpartition(".")[0] == self._worker

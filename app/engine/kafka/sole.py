@@ -72,7 +72,11 @@ class SoleLog:
         """A consumer that has nothing to read yet; and where it is to begin, by what is committed."""
         settings = {"group.id": self._cluster.outer(self._group), **SETTINGS}
         consumer = Consumer(self._cluster.consumer(**settings))
-        partitions = range(self._cluster.partitions()[self._topic])
+        there = self._cluster.known([self._topic])  # just after a broker's return it may not be
+        if self._topic not in there:
+            consumer.close()
+            raise LogAway(f"Kafka: {self._topic} is not there")
+        partitions = range(there[self._topic])
         try:
             places = self._cluster.committed(
                 consumer, [Place(self._cluster.outer(self._topic), partition) for partition in partitions]
