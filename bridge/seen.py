@@ -67,13 +67,10 @@ class Seen:
 
     def plan(self, prints: Sequence[bytes]) -> Written:
         """What is to be committed for these to be remembered."""
-        page, number = list(self._pages[-1]), self._number
-        pages = [page]
-        for print_ in prints:
-            if len(page) == IN_A_NOTE:
-                page = []
-                pages.append(page)
-            page.append(print_)
+        page, number = self._pages[-1], self._number
+        room = IN_A_NOTE - len(page)
+        pages = [[*page, *prints[:room]]]
+        pages += [list(prints[at : at + IN_A_NOTE]) for at in range(room, len(prints), IN_A_NOTE)]
         notes = {
             self._note(number + step): (number + step).to_bytes(8, "big") + b"".join(page)
             for step, page in enumerate(pages)

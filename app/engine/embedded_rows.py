@@ -14,12 +14,11 @@ from app.engine.records import Record, Send
 
 
 class Placed(NamedTuple):
-    """Messages in their places: their rows (place by place), the offset of each, the new ends of places, the topics;
-    and with their places the records that somebody waits for.
+    """Messages in their places: their rows (place by place), the new ends of places, the topics; and with their places
+    the records that somebody waits for.
     """
 
     rows: list[Row]
-    offsets: list[int]
     ends: dict[int, int]
     touched: set[str]
     watched: list[tuple[int, Record]]
@@ -30,31 +29,27 @@ def placed(sends: Iterable[Send], topics: Topics, watched_topics: Container[str]
     it is; who has no time is of `now`. Raises TopicMismatch for a topic that isn't declared.
     """
     places_of, standing = topics.places, topics.ends
-    rows: list[Row] = []
-    offsets: list[int] = []
-    ends: dict[int, int] = {}
+    parts: dict[int, list[Row]] = {}
     touched: set[str] = set()
     watched: list[tuple[int, Record]] = []
     for send in sends:
-        topic, key, value, headers = send.topic, send.key, send.value, send.headers
+        topic, key, value, headers, partition = send.topic, send.key, send.value, send.headers, send.partition
         places = places_of(topic)
-        if send.partition is not None:
-            partition = send.partition
-        else:
-            partition = partition_for(key, len(places)) if key is not None else turn % len(places)
+        if partition is None:
+            partition = turn % len(places) if key is None else partition_for(key, len(places))
         place = places[partition]
-        offset = ends.get(place, -1)
-        if offset < 0:
-            offset = standing[place]
-        ends[place] = offset + 1
-        offsets.append(offset)
-        touched.add(topic)
+        part = parts.get(place)
+        if part is None:
+            part = parts[place] = []
+            touched.add(topic)
+        offset = standing[place] + len(part)
         at = now if send.timestamp is None else send.timestamp
-        rows.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
+        part.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
         if topic in watched_topics:
             watched.append((place, Record(topic, partition, offset, at, key, value, headers)))
-    rows.sort()  # which SQLite does without searching for each row
-    return Placed(rows, offsets, ends, touched, watched)
+    ends = {place: standing[place] + len(part) for place, part in parts.items()}
+    # Place by place, which SQLite does without searching for each row.
+    return Placed([row for place in sorted(parts) for row in parts[place]], ends, touched, watched)
 
 
 def records_of(topic: str, partition: int, place: int, rows: Iterable[Any]) -> list[Record]:
