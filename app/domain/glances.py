@@ -75,7 +75,8 @@ def _glance(key_in: Callable[[bytes], str | None] | None) -> Glance:
     def glance(payload: bytes) -> Identity | None:
         try:
             # msgspec checks what it skips by its grammar only, and takes half a pair of surrogates, if it is escaped.
-            payload.decode()
+            if not payload.isascii():
+                payload.decode()
             marks = payload.translate(None, _NO_MARKS)
             # Whoever puts no blank behind the first name puts none behind others: the data stands as compact JSON.
             at = payload.find(b'":') + 2

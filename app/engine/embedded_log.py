@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from app.engine.cancelling import unbroken
 from app.engine.disk_sync import DiskSync
-from app.engine.embedded_file import LogFile, Transaction
+from app.engine.embedded_file import RECORD, LogFile, Transaction, Values
 from app.engine.embedded_onlooker import EmbeddedOnlooker
 from app.engine.embedded_reader import EmbeddedReader
 from app.engine.embedded_rows import Placed, placed, records_of
@@ -40,10 +40,14 @@ commit and a sync want it ten times or more, and waited for longer than they wor
 
 
 class _Appended(NamedTuple):
-    """A transaction, its messages in their places, and when it began."""
+    """A transaction, its messages in their places and how many they are, the new offsets (by group and place), and when
+    it began.
+    """
 
     transaction: Transaction
     placed: Placed
+    records: int
+    offsets: dict[tuple[str, int], int]
     began: float
 
 
@@ -205,7 +209,7 @@ class EmbeddedLog:
         """
         async with self._turn:
             appended = self._prepared(sends, group, offsets, notes)
-            if len(appended.transaction.records) < LARGE:
+            if appended.records < LARGE:
                 self._commit(appended, self._file.write)
             else:
                 await unbroken(self._commit_large(appended))
@@ -241,15 +245,14 @@ class EmbeddedLog:
             raise self._failed(error) from error
         self._topics.ends.update(appended.placed.ends)
         self._tails.add(appended.placed.watched)
-        for group, place, following in appended.transaction.offsets:
-            self._offsets[group, place] = following
+        self._offsets.update(appended.offsets)
         self._commits += 1
         if self._sync is not None:
             self._sync.start(self._newest)
         for topic in appended.placed.touched:
             for event in self._watchers.get(topic, ()):
                 event.set()
-        self.on_commit(len(appended.transaction.records), time.perf_counter() - appended.began)
+        self.on_commit(appended.records, time.perf_counter() - appended.began)
 
     def _prepared(
         self,
@@ -262,8 +265,11 @@ class EmbeddedLog:
             raise self.failure
         began = time.perf_counter()
         found = placed(sends, self._topics, self._watchers, self._commits, self._clock())
-        reached = [(group, self.place(*place), following) for place, following in (offsets or {}).items()]
-        return _Appended(Transaction(found.rows, reached, list((notes or {}).items())), found, began)
+        reached = {(group, self.place(*place)): following for place, following in (offsets or {}).items()}
+        flat_offsets: Values = [value for (name, place), at in reached.items() for value in (name, place, at)]
+        flat_notes: Values = [value for note in (notes or {}).items() for value in note]
+        transaction = Transaction(found.values, flat_offsets, flat_notes)
+        return _Appended(transaction, found, len(found.values) // RECORD, reached, began)
 
     def _failed(self, error: BaseException) -> LogFailed:
         """The log is unusable from now on: say why, once, to whoever runs it."""

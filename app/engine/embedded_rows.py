@@ -7,18 +7,18 @@ rows are committed.
 from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
-from app.engine.embedded_file import OFFSET_BITS, Row, pack_headers, unpack_headers
+from app.engine.embedded_file import OFFSET_BITS, RECORD, Values, pack_headers, unpack_headers
 from app.engine.embedded_topics import Topics
 from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
 
 
 class Placed(NamedTuple):
-    """Messages in their places: their rows (place by place), the new ends of places, the topics; and with their places
-    the records that somebody waits for.
+    """Messages in their places: the values of their rows (place by place), the new ends of places, the topics; and with
+    their places the records that somebody waits for.
     """
 
-    rows: list[Row]
+    values: Values
     ends: dict[int, int]
     touched: set[str]
     watched: list[tuple[int, Record]]
@@ -29,7 +29,7 @@ def placed(sends: Iterable[Send], topics: Topics, watched_topics: Container[str]
     it is; who has no time is of `now`. Raises TopicMismatch for a topic that isn't declared.
     """
     places_of, standing = topics.places, topics.ends
-    parts: dict[int, list[Row]] = {}
+    parts: dict[int, Values] = {}
     touched: set[str] = set()
     watched: list[tuple[int, Record]] = []
     for send in sends:
@@ -42,14 +42,16 @@ def placed(sends: Iterable[Send], topics: Topics, watched_topics: Container[str]
         if part is None:
             part = parts[place] = []
             touched.add(topic)
-        offset = standing[place] + len(part)
+        offset = standing[place] + len(part) // RECORD
         at = now if send.timestamp is None else send.timestamp
-        part.append((place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None))
+        part += (place << OFFSET_BITS | offset, at, key, value, pack_headers(headers) if headers else None)
         if topic in watched_topics:
             watched.append((place, Record(topic, partition, offset, at, key, value, headers)))
-    ends = {place: standing[place] + len(part) for place, part in parts.items()}
-    # Place by place, which SQLite does without searching for each row.
-    return Placed([row for place in sorted(parts) for row in parts[place]], ends, touched, watched)
+    ends = {place: standing[place] + len(part) // RECORD for place, part in parts.items()}
+    values: Values = []
+    for place in sorted(parts):  # which SQLite does without searching for each row
+        values += parts[place]
+    return Placed(values, ends, touched, watched)
 
 
 def records_of(topic: str, partition: int, place: int, rows: Iterable[Any]) -> list[Record]:
