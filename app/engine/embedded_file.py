@@ -92,6 +92,8 @@ class LogFile:
         # NORMAL: no sync at a commit (DiskSync does that, once for many), sync around a checkpoint.
         db.execute("PRAGMA synchronous=NORMAL")
         db.execute("PRAGMA wal_autocheckpoint=0")
+        # Once all of the write-ahead file is folded in, it is cut: its size tells DiskSync how much is not.
+        db.execute("PRAGMA journal_size_limit=0")
         db.execute("PRAGMA cache_size=-32768")
         return db
 

@@ -238,6 +238,17 @@ async def test_the_write_ahead_file_is_folded_in_while_the_log_works(
     assert len(log.read("words", 0, 0, 1000)) == 200
 
 
+async def test_a_write_ahead_file_that_has_been_long_is_short_again_and_not_folded_in_at_every_sync(
+    log: EmbeddedLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.engine.disk_sync.CHECKPOINT_BYTES", 200_000)
+    wal = log.path.with_name("log.db-wal")
+    await log.synced(await log.commit([Send("words", b"a", b"x" * 10_000, (), None, 0)] * 200))
+    assert wal.stat().st_size > 2_000_000
+    await log.synced(await log.commit([Send("words", b"a", b"x", (), None, 0)]))
+    assert wal.stat().st_size < 50_000
+
+
 @pytest.mark.parametrize("each", [1, 600], ids=["small", "large"])
 async def test_a_killed_process_leaves_whole_commits_only(tmp_path: Path, each: int) -> None:
     code = f"""
