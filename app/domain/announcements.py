@@ -3,6 +3,7 @@
 The data is dialect A's eventData; an order of dialect C gets the few fields more that its readers know.
 """
 
+from functools import lru_cache
 from typing import Any
 
 from app.domain.causes import caused, iso
@@ -14,6 +15,7 @@ CANCELLATION = "order-cancellation"
 DELIVERY_SECONDS = 3 * 24 * 3600.0  # the estimate that the order service gives
 
 
+@lru_cache(maxsize=256)
 def tracking_number(order_id: str) -> str:
     """The word TRK and 13 digits, always the same for an order."""
     return f"TRK{int(caused(order_id, 'tracking').replace('-', ''), 16) % 10**13:013d}"

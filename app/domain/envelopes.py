@@ -4,6 +4,7 @@ It decides subjects, envelopes and dialect C's field shapes; what is said and wh
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -58,6 +59,7 @@ def encode(announce: Announce) -> list[Outgoing]:
     return [_domain_event(announce, announce.event_id, announce.aggregate_id, announce.data, suffix)]
 
 
+@lru_cache(maxsize=256)
 def _source(kind: str) -> str:
     return f"{kind.split('.', 1)[0]}-service"
 

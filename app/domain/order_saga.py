@@ -551,9 +551,9 @@ def _noticed(saga: OrderSaga, why: str) -> OrderSaga:
 
 def _recorded(move: Move, message: Message, policy: Policy) -> Transition[OrderSaga]:
     """Write the step into the timeline, and hold back what a shadow role would have said."""
-    silent = _silent(policy)
-    if not silent:
+    if "shadow" not in (policy.reserve, policy.confirm, policy.cancel, policy.notify):
         return Transition(_written(move.saga, message, move.outputs, move.outcome), move.outputs, move.outcome)
+    silent = _silent(policy)
     spoken = tuple(output for output in move.outputs if _what(output) not in silent)
     outcome = "shadow" if len(spoken) < len(move.outputs) else move.outcome
     return Transition(_written(move.saga, message, move.outputs, move.outcome, silent), spoken, outcome)
@@ -594,6 +594,11 @@ def _written(
 
 
 WORDS: dict[type[Message], str] = {
+    **{
+        kind: kind.__name__
+        for kind in (Reserve, Release, Commit, Return, Reserved, Refused, SendMail, MailDelivered, MailFailed)
+    },
+    DeadlineReached: DeadlineReached.__name__,
     OrderCreated: "order.created",
     OrderConfirmed: "order.confirmed",
     OrderCancelled: "order.cancelled",
@@ -619,10 +624,11 @@ DETAILS: dict[type[Message], Callable[[Any], str]] = {
 
 def _what(message: Message) -> str:
     """A fact's subject, a command's or a reply's name."""
-    match message:
-        case Announce() | Noted():
-            return message.kind
-    return WORDS.get(type(message)) or type(message).__name__
+    word = WORDS.get(type(message))
+    if word is None:
+        assert isinstance(message, Announce | Noted)
+        return message.kind
+    return word
 
 
 def _detail(message: Message) -> str:

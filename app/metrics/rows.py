@@ -13,6 +13,9 @@ from app.domain.rows import OrderSaga, SagaState, Stock
 
 ENDS = {SagaState.COMPLETED: "completed", SagaState.CLOSED: "cancelled"}
 
+NONE = OrderSaga(order_id="", state=SagaState.PARKED)
+"""In the place of a row that there is none of."""
+
 REASONS = 32
 """Reasons of dead letters that are told; those beyond count as "other"."""
 
@@ -68,20 +71,28 @@ class RowMetrics(Collector):
         return self.tables[table].sums(partitions) if table in self.tables else {}
 
     def _saga_moved(self, old: OrderSaga | None, new: OrderSaga) -> None:
-        before = SagaState.PARKED if old is None else old.state
-        if before is SagaState.PARKED and new.state is not SagaState.PARKED:
-            self._started += 1
-        if new.state in ENDS and before not in ENDS:
-            self._completed[ENDS[new.state]] += 1
-            self._duration.observe(max(0.0, new.updated_at - new.created_at))
-        refunds = _grown(old.refunds if old else (), new.refunds)
-        self._compensations += refunds + _released(old, new)
-        payments = self._payments
-        payments["succeeded"] += _grown(old.paid if old else (), new.paid)
-        payments["refund_requested"] += refunds
-        payments["failed"] += _failures(old, new)
-        self._again["payment"] += _repeated(old.attempt if old else 0, new.attempt)
-        self._again["mail"] += _repeated(old.mail_attempt if old else 0, new.mail_attempt)
+        # Whatever a change leaves as it was is the same object in both rows, or nearly always.
+        before = NONE if old is None else old
+        was, state = before.state, new.state
+        if was is not state:
+            self._started += was is SagaState.PARKED
+            if state in ENDS and was not in ENDS:
+                self._completed[ENDS[state]] += 1
+                self._duration.observe(max(0.0, new.updated_at - new.created_at))
+        payments, again = self._payments, self._again
+        if before.products is not new.products:
+            self._compensations += _released(before, new)
+        if before.refunds is not new.refunds:
+            refunds = _grown(before.refunds, new.refunds)
+            self._compensations += refunds
+            payments["refund_requested"] += refunds
+        if before.paid is not new.paid:
+            payments["succeeded"] += _grown(before.paid, new.paid)
+        payments["failed"] += _failures(before, new)
+        if before.attempt != new.attempt:
+            again["payment"] += _repeated(before.attempt, new.attempt)
+        if before.mail_attempt != new.mail_attempt:
+            again["mail"] += _repeated(before.mail_attempt, new.mail_attempt)
 
     def collect(self) -> Iterator[Metric]:
         yield from self._counted()
@@ -144,24 +155,23 @@ def _repeated(before: int, after: int) -> int:
     return max(0, after - max(before, 1))
 
 
-def _released(old: OrderSaga | None, new: OrderSaga) -> int:
+def _released(old: OrderSaga, new: OrderSaga) -> int:
     """Products of the order that were released between the two."""
-    if old is not None and old.products is new.products:
-        return 0
-    before = {} if old is None else old.products
+    before = old.products
     return sum(
         held.status == "released" and (product not in before or before[product].status != "released")
         for product, held in new.products.items()
     )
 
 
-def _failures(old: OrderSaga | None, new: OrderSaga) -> int:
+def _failures(old: OrderSaga, new: OrderSaga) -> int:
     """Payments that failed since the old row: steps of the timeline, which is bounded, behind the old row's last."""
-    last, failures = old.timeline[-1] if old is not None and old.timeline else None, 0
+    last, failures = old.timeline[-1] if old.timeline else None, 0
     for step in reversed(new.timeline):
         if step is last:  # a new row is made of its old one's steps
             break
-        failures += step.direction == "in" and step.what.startswith("payment.failed")
+        if step.direction == "in" and step.what.startswith("payment.failed"):
+            failures += 1
     return failures
 
 
