@@ -55,7 +55,7 @@ in CANCELLING. A refund is asked for whenever the cancel role is not `shadow`: n
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -624,11 +624,7 @@ DETAILS: dict[type[Message], Callable[[Any], str]] = {
 
 def _what(message: Message) -> str:
     """A fact's subject, a command's or a reply's name."""
-    word = WORDS.get(type(message))
-    if word is None:
-        assert isinstance(message, Announce | Noted)
-        return message.kind
-    return word
+    return WORDS.get(type(message)) or cast(Announce | Noted, message).kind
 
 
 def _detail(message: Message) -> str:
