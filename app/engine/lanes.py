@@ -28,9 +28,6 @@ TURN = 0.001
 """Seconds between two turns, about, if more than SLICE records are worked off meanwhile."""
 ROWS = 200
 """Rows that are staged or written between two turns."""
-SELDOM = 1.5
-"""Messages about a changed row in one transaction, on average, up to which rows are staged as soon as they change: they
-travel while more is worked off. Others are staged once, at the end."""
 
 UNREAD: Any = object()
 """In the place of a row that was not read yet."""
@@ -290,7 +287,7 @@ class ReducerLane(Lane, Generic[Row]):
         self._behind = True
         self._told: list[tuple[TablePartition[Row], str, float]] = []
         self._units: dict[int, _Unit[Row]] = {}
-        self._early = False
+        self._changes: dict[int, list[Change[Row]]] = {}
 
     @property
     def ready(self) -> bool:
@@ -340,9 +337,6 @@ class ReducerLane(Lane, Generic[Row]):
                 unit.sends += _reject(self._hooks, record, error)
                 outcomes.append("dead-lettered")
         for unit in units.values():
-            if self._early:
-                for piece in unit.changes(ROWS):
-                    unit.sends += piece
             self.reader.stage(unit.sends)
             unit.sends = []
         return outcomes
@@ -352,10 +346,13 @@ class ReducerLane(Lane, Generic[Row]):
         return unit
 
     async def _stage(self) -> None:
-        """A changelog record for each changed row that has none yet, or changed again."""
-        for unit in self._units.values():
+        """One changelog record for each changed row."""
+        changelog = self._reducer.table.changelog
+        for partition, unit in self._units.items():
+            changes = self._changes[partition] = []
             for piece in unit.changes(ROWS):
-                self.reader.stage(piece)
+                changes += piece
+                self.reader.stage([Send(changelog, it.key.encode(), it.packed, (), None, partition) for it in piece])
                 await asyncio.sleep(0)
             if unit.tally is not None:
                 self.reader.stage(unit.tally.sends())
@@ -363,8 +360,8 @@ class ReducerLane(Lane, Generic[Row]):
     async def _show(self, ends: Mapping[TopicPartition, int]) -> None:
         self._told = []
         changelog = self._reducer.table.changelog
-        for partition, unit in self._units.items():
-            part, changes = self.table.partitions[partition], list(unit.changed.values())
+        for partition, changes in self._changes.items():
+            part = self.table.partitions[partition]
             for start in range(0, len(changes), ROWS):
                 piece = changes[start : start + ROWS]
                 # Rows ahead of their mark are right: after a crash they are replayed onto themselves.
@@ -373,14 +370,12 @@ class ReducerLane(Lane, Generic[Row]):
                 for it in piece:
                     self._hooks.row_changed(self.table.name, it.old, it.row)
                 await asyncio.sleep(0)
-        changed = sum(len(unit.changed) for unit in self._units.values())
-        self._early = len(self._outcomes) - self._outcomes.count(SKIPPED) <= SELDOM * changed
 
     def _forget(self) -> None:
         super()._forget()
         for part, key, deadline in self._told:
             part.remind(key, deadline)
-        self._told, self._units = [], {}
+        self._told, self._units, self._changes = [], {}, {}
 
 
 def _reject(hooks: Hooks, record: Record, error: Exception) -> list[Send]:
@@ -389,19 +384,13 @@ def _reject(hooks: Hooks, record: Record, error: Exception) -> list[Send]:
 
 
 class _Unit(Generic[Row]):
-    """What one batch has done so far in one partition: rows read and changed, messages to send.
-
-    `changed` are the rows of which there is a message for the changelog, by key, as they are in its newest one.
-    """
+    """What one batch has done so far: rows read and changed, messages to send."""
 
     def __init__(self, part: TablePartition[Row], reducer: Reducer[Row]) -> None:
         self.sends: list[Send] = []
-        self.changed: dict[str, Change[Row]] = {}
-        self._before: dict[str, Row | None] = {}
+        self.before: dict[str, Row | None] = {}
         self._rows: dict[str, Row | None] = {}
-        self._touched: dict[str, None] = {}
         self._part = part
-        self._changelog = reducer.table.changelog
         self._rule = reducer.rule
         self._encode = reducer.encode
         self._carries = reducer.carries
@@ -413,17 +402,15 @@ class _Unit(Generic[Row]):
         key = message.key
         row = self._rows.get(key, UNREAD)
         if row is UNREAD:
-            row = self._rows[key] = self._before[key] = self._part.get(key)
+            row = self.before[key] = self._part.get(key)
         transition: Transition = self._rule(row, message)
         after, outputs = transition.row, transition.outputs
         # Nothing of a message is kept unless all of it could be computed.
         sends = self._sends(outputs, record, after) if outputs else ()
-        if after is not row:
-            if self.tally is not None:
-                self.tally.add(row, after, record.timestamp)
-            self._rows[key] = after
-            self._touched[key] = None
+        if self.tally is not None and after is not row:
+            self.tally.add(row, after, record.timestamp)
         self.sends += sends
+        self._rows[key] = after
         return transition.outcome
 
     def _sends(self, outputs: tuple[Any, ...], record: Record, row: Row | None) -> Sequence[Send]:
@@ -438,29 +425,24 @@ class _Unit(Generic[Row]):
         for message in messages:
             key = message.key
             if key not in self._rows:
-                self._rows[key] = self._before[key] = self._part.get(key)
+                self._rows[key] = self.before[key] = self._part.get(key)
             transition: Transition = self._rule(self._rows[key], message)
             sends += self._sends(transition.outputs, record, transition.row) if transition.outputs else ()
             rows[key] = transition.row
             outcomes.add(transition.outcome)
         self.sends += sends
-        self._touched |= {key: None for key, row in rows.items() if row is not self._rows[key]}
         self._rows |= rows
         return outcomes.pop() if len(outcomes) == 1 else "applied"
 
-    def changes(self, at_once: int) -> Iterator[list[Send]]:
-        """A message for the changelog for each row that has changed since the last call, so many at once."""
-        encode, before, rows, changed = self._part.encode, self._before, self._rows, self.changed
-        changelog, partition = self._changelog, self._part.partition
-        keys, self._touched = list(self._touched), {}
-        for start in range(0, len(keys), at_once):
-            piece = []
-            for key in keys[start : start + at_once]:
-                row = rows[key]
-                packed = None if row is None else encode(row)
-                changed[key] = Change(key, row, packed, before[key])
-                piece.append(Send(changelog, key.encode(), packed, (), None, partition))
-            yield piece
+    def changes(self, at_once: int) -> Iterator[list[Change[Row]]]:
+        """Every row that is another than before, so many at once."""
+        encode, before = self._part.encode, self.before
+        changed = [(key, row) for key, row in self._rows.items() if row is not before[key]]
+        for start in range(0, len(changed), at_once):
+            yield [
+                Change(key, row, None if row is None else encode(row), before[key])
+                for key, row in changed[start : start + at_once]
+            ]
 
 
 class EffectLane(Lane):

@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -145,50 +145,6 @@ async def test_a_batch_writes_one_changelog_record_for_each_changed_row(tmp_path
     assert len(counting.everything("tallies-changelog")) == 2
     assert counting.outcomes.count("applied") == 51
     assert counting.outcomes.count("ignored") == 1
-    await counting.stop()
-
-
-async def test_rows_that_seldom_change_twice_are_staged_while_more_is_worked_off(tmp_path: Path) -> None:
-    words = [word for word in map(str, range(9 * SLICE)) if partition_for(word.encode(), 3) == 0]
-    first, [new, *others] = words[:SLICE], words[SLICE : 2 * SLICE]
-    counting = await Counting(tmp_path).open()
-    await counting.say(*[(word, "x") for word in first])
-    await counting.engine.start()
-    await counting.settle()
-    staged, stage = list[str](), counting.engine.lanes[0].reader.stage
-
-    def listening(sends: Sequence[Send]) -> None:
-        staged.extend(send.topic for send in sends)
-        stage(sends)
-
-    counting.engine.lanes[0].reader.stage = listening  # type: ignore[method-assign]
-    again = [(word, "x") for word in first[1:]]
-    await counting.say((new, "x"), *again, (new, "forget"), *again[:10], *[(word, "x") for word in others])
-    await counting.settle()
-    assert staged[: 2 * SLICE] == ["counted"] * SLICE + ["tallies-changelog"] * SLICE
-    changelog = [(record.key, record.value) for record in counting.everything("tallies-changelog")][SLICE:]
-    assert len(changelog) == SLICE + 11 + len(others)
-    assert dict(changelog)[new.encode()] is None
-    rows = {word: Tally(3 if number <= 10 else 2) for number, word in enumerate(first) if number}
-    rows |= {first[0]: Tally(1)} | dict.fromkeys(others, Tally(1))
-    assert dict(counting.tallies.items()) == rows
-    assert counting.tallies.count() == len(rows)
-    await counting.stop()
-    shutil.rmtree(tmp_path / "tables")
-    counting = await Counting(tmp_path).start()
-    assert dict(counting.tallies.items()) == rows
-    await counting.stop()
-
-
-async def test_rows_that_change_often_are_staged_once(tmp_path: Path) -> None:
-    counting = await Counting(tmp_path).open()
-    await counting.say(*[("oliva", "x")] * SLICE)
-    await counting.engine.start()
-    await counting.settle()
-    for times in (1, 2, 3):
-        await counting.say(*[("oliva", "x")] * 3 * SLICE)
-        await counting.settle()
-        assert len(counting.everything("tallies-changelog")) == 1 + times
     await counting.stop()
 
 
