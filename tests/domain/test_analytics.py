@@ -113,7 +113,7 @@ def test_names_beyond_the_most_are_counted_together() -> None:
 def test_a_quantile_is_within_five_percent(durations: list[float], part: float) -> None:
     places: dict[int, int] = {}
     for seconds in durations:
-        places[int(place_of(seconds))] = places.get(int(place_of(seconds)), 0) + 1
+        places[place_of(seconds)] = places.get(place_of(seconds), 0) + 1
     exact = sorted(durations)[math.ceil(part * len(durations)) - 1]
     found = quantile(places, part)
     assert found is not None
