@@ -594,11 +594,8 @@ def _written(
 
 
 WORDS: dict[type[Message], str] = {
-    **{
-        kind: kind.__name__
-        for kind in (Reserve, Release, Commit, Return, Reserved, Refused, SendMail, MailDelivered, MailFailed)
-    },
-    DeadlineReached: DeadlineReached.__name__,
+    **{each: each.__name__ for each in (Reserve, Release, Commit, Return, Reserved, Refused)},
+    **{each: each.__name__ for each in (SendMail, MailDelivered, MailFailed, DeadlineReached)},
     OrderCreated: "order.created",
     OrderConfirmed: "order.confirmed",
     OrderCancelled: "order.cancelled",

@@ -305,7 +305,7 @@ class EmbeddedLog:
 
     def read(self, topic: str, partition: int, offset: int, limit: int) -> list[Record]:
         """At most `limit` records from `offset` on, in order. Offsets may have holes (compaction)."""
-        place = self._topics.places(topic)[partition]
+        place = self.place(topic, partition)
         if offset >= self._topics.ends[place]:
             return []
         kept = self._tails.read(place, offset, limit)
@@ -372,11 +372,11 @@ class EmbeddedLog:
 
     def end(self, topic: str, partition: int) -> int:
         """The offset that the next record will get."""
-        return self._topics.ends[self._topics.places(topic)[partition]]
+        return self._topics.ends[self.place(topic, partition)]
 
     def committed(self, group: str, topic: str, partition: int) -> int | None:
         """The next offset that the group is to read; None when it never committed."""
-        return self._offsets.get((group, self._topics.places(topic)[partition]))
+        return self._offsets.get((group, self.place(topic, partition)))
 
     def note(self, name: str) -> bytes | None:
         """A named value that was committed with the records."""

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 from app.engine.embedded_file import OFFSET_BITS, RECORD, Values, pack_headers, unpack_headers
-from app.engine.embedded_topics import Topics
+from app.engine.embedded_topics import Topics, row_ids
 from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
 
@@ -56,7 +56,7 @@ def placed(sends: Iterable[Send], topics: Topics, watched_topics: Container[str]
 
 def records_of(topic: str, partition: int, place: int, rows: Iterable[Any]) -> list[Record]:
     """What the rows (id, time, key, value, headers) of the topic's partition, which has this place, are."""
-    low = place << OFFSET_BITS
+    low, _ = row_ids(place)
     return [
         Record(topic, partition, row_id - low, ts, key, value, unpack_headers(headers) if headers else ())
         for row_id, ts, key, value, headers in rows

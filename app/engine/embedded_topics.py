@@ -23,8 +23,9 @@ class Topics:
             self._places[name] = [-1] * partitions
         for place, topic, partition in db.execute("SELECT * FROM places").fetchall():
             self._places[topic][partition] = place
-            last = db.execute("SELECT max(id) FROM records WHERE id >= ? AND id < ?", row_ids(place)).fetchone()[0]
-            self.ends[place] = 0 if last is None else last - (place << OFFSET_BITS) + 1
+            low, high = row_ids(place)
+            last = db.execute("SELECT max(id) FROM records WHERE id >= ? AND id < ?", (low, high)).fetchone()[0]
+            self.ends[place] = 0 if last is None else last - low + 1
 
     def declare(self, topic: str, partitions: int, compacted: bool = False) -> None:
         """Make the topic if it isn't there.
