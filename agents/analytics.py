@@ -1,9 +1,11 @@
 """What happens when orders came further: they are counted, by minute, hour and day. domain/analytics.py decides how."""
 
 from app import topics
-from app.domain.analytics import Bucket, BucketOutdated, count
+from app.domain.analytics import count
 from app.domain.causes import caused
-from app.engine.lanes import Reducer
+from app.domain.messages import BucketOutdated
+from app.domain.rows import Bucket
+from app.engine.declarations import Reducer
 from app.engine.records import Send
 from tables.analytics import ANALYTICS
 

@@ -2,7 +2,7 @@
 
 from app import topics
 from app.domain.dead_letters import Letter, keep
-from app.engine.lanes import Reducer
+from app.engine.declarations import Reducer
 from tables.dead_letters import DEAD_LETTERS
 
 KEEP_DEAD_LETTERS = "keep_dead_letters"

@@ -18,7 +18,7 @@ from app import topics
 from app.domain.causes import caused
 from app.domain.mail import Rendered, render
 from app.domain.messages import MailDelivered, MailFailed, SendMail
-from app.engine.lanes import Effect
+from app.engine.declarations import Effect
 from app.engine.records import Send
 
 TIMEOUT = 10.0

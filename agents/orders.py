@@ -4,10 +4,11 @@ from app import topics
 from app.domain import traces
 from app.domain.causes import caused
 from app.domain.messages import DeadlineReached, Message
-from app.domain.order_saga import Policy, advance
+from app.domain.order_saga import advance
 from app.domain.outcome import Transition
+from app.domain.policy import Policy
 from app.domain.rows import OrderSaga
-from app.engine.lanes import Reducer
+from app.engine.declarations import Reducer
 from app.engine.records import Headers, Record, Send
 from tables.order_sagas import ORDER_SAGAS
 

@@ -3,11 +3,11 @@
 from app import topics
 from app.domain import traces
 from app.domain.messages import Message
-from app.domain.order_saga import Policy
 from app.domain.outcome import Transition
+from app.domain.policy import Policy
 from app.domain.rows import Stock
 from app.domain.stock import apply
-from app.engine.lanes import Reducer
+from app.engine.declarations import Reducer
 from tables.inventory import INVENTORY
 
 

@@ -15,7 +15,7 @@ from dotenv import dotenv_values
 from pydantic import Field, ValidationError, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from app.domain.order_saga import Policy, Role
+from app.domain.policy import Policy, Role
 from app.engine.kafka.options import KafkaOptions
 from app.nats_settings import NatsSettings
 from app.setting_types import (

@@ -19,7 +19,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from app import topics
 from app.domain import traces
-from app.engine.lanes import SKIPPED, Reducer
+from app.engine.declarations import Reducer
+from app.engine.lanes import SKIPPED
 from app.engine.records import Headers, Record
 
 Row = TypeVar("Row")

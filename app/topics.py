@@ -9,16 +9,7 @@ from typing import Any
 import msgspec
 
 from app.domain import dialects, traces
-from app.domain.analytics import (
-    BucketOutdated,
-    Counted,
-    Counts,
-    OrdersCounted,
-    measured,
-    partition_of,
-    put,
-    spread,
-)
+from app.domain.analytics import Counted, measured, partition_of, put, spread
 from app.domain.dead_letters import (
     LETTER_ID,
     LONGEST_TEXT,
@@ -33,12 +24,15 @@ from app.domain.dead_letters import (
 )
 from app.domain.messages import (
     Announce,
+    BucketOutdated,
     Commit,
+    Counts,
     DeadlineReached,
     MailDelivered,
     MailFailed,
     Message,
     OrderFact,
+    OrdersCounted,
     Refused,
     Release,
     Reserve,
@@ -49,7 +43,7 @@ from app.domain.messages import (
     StockMoved,
 )
 from app.domain.rows import OrderSaga
-from app.engine.lanes import Topic
+from app.engine.declarations import Topic
 from app.engine.records import Headers, Record, Send
 
 StockCommand = Reserve | Release | Commit | Return | StockImported

@@ -24,7 +24,7 @@ from agents.orders import advance_order_sagas
 from agents.stock import apply_stock_commands
 from app import topics
 from app.domain.messages import Line
-from app.domain.order_saga import Policy
+from app.domain.policy import Policy
 from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine

@@ -18,9 +18,9 @@ from faust.serializers import codecs
 
 from app.bridging import APP_ID
 from app.engine.collecting import collect_briefly
+from app.engine.declarations import Reducer, Transition
 from app.engine.engine import Application
 from app.engine.kafka.log import KafkaLog
-from app.engine.lanes import Reducer, Transition
 from app.engine.partitioner import partition_for
 from app.engine.records import Record
 from app.main import Marketplace

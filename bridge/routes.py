@@ -14,7 +14,7 @@ import orjson
 
 from app import topics
 from app.domain.dialects import Identity, Undecodable, identifier, load_object, unwrapped
-from app.engine.lanes import Topic
+from app.engine.declarations import Topic
 from bridge.keys import KeyOf, key_expression
 
 ORDERS, PAYMENTS, STOCK = topics.ORDERS.name, topics.PAYMENTS.name, topics.STOCK.name

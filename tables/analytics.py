@@ -1,7 +1,8 @@
 """One row a minute, hour or day of each partition: what is counted of its orders. Key: size, time and partition."""
 
-from app.domain.analytics import Bucket, partition_of
-from app.engine.tables import TableSpec
+from app.domain.analytics import partition_of
+from app.domain.rows import Bucket
+from app.engine.declarations import TableSpec
 
 ANALYTICS = TableSpec(
     "analytics",

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.domain.dead_letters import Letter, place_of
-from app.engine.tables import TableSpec
+from app.engine.declarations import TableSpec
 
 
 def counted(letter: Letter) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from app.domain.rows import Stock
-from app.engine.tables import TableSpec
+from app.engine.declarations import TableSpec
 
 
 def _sums(stock: Stock) -> Mapping[str, int]:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import msgspec
 
 from app.domain.rows import OrderSaga, SagaState
-from app.engine.tables import TableSpec
+from app.engine.declarations import TableSpec
 
 ATTENTION = "attention"
 """The sum that counts the orders which a person should look at."""

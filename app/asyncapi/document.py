@@ -9,10 +9,9 @@ import yaml
 
 from app import topics
 from app.asyncapi import heard, said
-from app.domain.analytics import BucketOutdated, OrdersCounted
 from app.domain.dead_letters import LetterCommand
-from app.domain.messages import DeadlineReached, SendMail
-from app.engine.lanes import Topic
+from app.domain.messages import BucketOutdated, DeadlineReached, OrdersCounted, SendMail
+from app.engine.declarations import Topic
 from app.metrics.events import EVENT_TYPES
 from bridge.origin import MESSAGE_ID, ORIGIN
 from bridge.routes import DLQ, Route, Routes

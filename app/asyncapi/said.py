@@ -30,7 +30,8 @@ from app.domain.messages import (
     StockImported,
     StockMoved,
 )
-from app.domain.order_saga import Policy, advance
+from app.domain.order_saga import advance
+from app.domain.policy import Policy
 from app.domain.rows import OrderSaga, Stock
 from app.domain.stock import apply
 

@@ -8,13 +8,13 @@ import click
 
 from app import topics as declared
 from app.commands.columns import aligned
+from app.engine.declarations import TableSpec
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import EngineError
 from app.engine.kafka.lease import LEASE
 from app.engine.kafka.log import NOTES, KafkaLog
 from app.engine.log import TopicState
 from app.engine.progress import Progress
-from app.engine.tables import TableSpec
 from app.engine.verify import Verdict
 from app.engine.verify import verify as compare
 from app.settings import Settings

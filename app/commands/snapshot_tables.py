@@ -7,10 +7,11 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from app.domain.analytics import BY_CURRENCY, SIZES, Counts, add, cents, seconds_at, start_of
+from app.domain.analytics import BY_CURRENCY, SIZES, add, cents, seconds_at, start_of
+from app.domain.messages import Counts
 from app.domain.rows import SagaState
+from app.engine.declarations import TableSpec
 from app.engine.snapshot import Snapshot
-from app.engine.tables import TableSpec
 from tables.analytics import ANALYTICS
 from tables.dead_letters import DEAD_LETTERS
 from tables.inventory import INVENTORY

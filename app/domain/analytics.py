@@ -21,14 +21,9 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
-import msgspec
-
-from app.domain.messages import Message, Money
+from app.domain.messages import BucketOutdated, Counts, Money, OrdersCounted
 from app.domain.outcome import Transition
-from app.domain.rows import OrderSaga, SagaState
-
-Counts = dict[str, dict[str, int]]
-"""Measure -> name -> how many."""
+from app.domain.rows import Bucket, OrderSaga, SagaState
 
 ORDERS = (
     "opened",
@@ -234,18 +229,6 @@ SIZES = {"minute": Size(60, 48 * 3600.0), "hour": Size(3600, 90 * 86400.0), "day
 """In UTC."""
 
 
-class Bucket(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """What is counted of one partition in one minute, hour or day. Key: `key_of`.
-
-    `offset` and `at` are the newest record's in it, which tell when the same one comes again. `outdated`: when it goes.
-    """
-
-    counts: Counts
-    offset: int
-    at: float
-    outdated: float | None = None
-
-
 def key_of(size: str, start: float, partition: int) -> str:
     """As in "hour 2026-11-24T13:00Z 3": keys of one size sort by their time."""
     return f"{first_key(size, start)}{partition}"
@@ -268,16 +251,6 @@ def partition_of(key: str) -> int:
 
 
 # ---- messages -------------------------------------------------------------------------------------------
-
-
-class OrdersCounted(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
-    """What one commit of the orders' agent counts for: minute (since the epoch) -> counts."""
-
-    minutes: dict[int, Counts]
-
-
-class BucketOutdated(Message, frozen=True, kw_only=True, tag=True):
-    """The clock passed the time until which a bucket is kept. key = the bucket's."""
 
 
 class Counted(NamedTuple):

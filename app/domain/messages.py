@@ -10,6 +10,9 @@ import msgspec
 
 Money = int | float
 
+Counts = dict[str, dict[str, int]]
+"""Measure -> name -> how many."""
+
 
 class Line(msgspec.Struct, gc=False, frozen=True, omit_defaults=True):
     """One line of an order. The same product may stand on two lines."""
@@ -245,3 +248,16 @@ class Announce(Message, frozen=True, kw_only=True, tag=True):
     dialect: str = "a"
     correlation_id: str | None = None
     causation_id: str | None = None
+
+
+# ---- what is counted of orders ----------------------------------------------------------------------------
+
+
+class OrdersCounted(msgspec.Struct, frozen=True, tag=True, tag_field="type"):
+    """What one commit of the orders' agent counts for: minute (since the epoch) -> counts."""
+
+    minutes: dict[int, Counts]
+
+
+class BucketOutdated(Message, frozen=True, kw_only=True, tag=True):
+    """The clock passed the time until which a bucket is kept. key = the bucket's."""

@@ -55,7 +55,7 @@ in CANCELLING. A refund is asked for whenever the cancel role is not `shadow`: n
 """
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeAlias, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -88,9 +88,9 @@ from app.domain.messages import (
     SendMail,
 )
 from app.domain.outcome import Transition
+from app.domain.policy import Policy
 from app.domain.rows import Held, OrderSaga, SagaState, Step
 
-Role = Literal["act", "observe", "shadow"]
 Parked: TypeAlias = (
     OrderConfirmed
     | OrderCancelled
@@ -114,22 +114,6 @@ GOOD = (S.CONFIRMING, S.CONFIRMED, S.COMPLETED)
 LOST = (S.CANCELLING, S.CANCELLED, S.CLOSED)
 ENDS = {S.CONFIRMED: S.COMPLETED, S.CANCELLED: S.CLOSED}
 MAILS = {S.CONFIRMED: say.CONFIRMATION, S.CANCELLED: say.CANCELLATION}
-
-
-class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The marketplace's settings. Times in seconds; attempts count from 1 and include the first."""
-
-    payment_retry_delay: float = 300.0
-    payment_max_attempts: int = 3
-    payment_timeout: float = 900.0
-    reservation_ttl: float = 1800.0
-    mail_max_attempts: int = 5
-    mail_retry_delay: float = 30.0  # doubles with every attempt
-    payment_request: Literal["payment.initiated", "order.payment.requested", "none"] = "payment.initiated"
-    reserve: Literal["act", "shadow"] = "act"
-    confirm: Role = "act"
-    cancel: Role = "act"
-    notify: Role = "act"
 
 
 class Move(NamedTuple):

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from app.domain.messages import Line, Money
+from app.domain.messages import Counts, Line, Money
 
 
 class SagaState(StrEnum):
@@ -109,3 +109,15 @@ class Stock(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=T
     @property
     def available(self) -> int:
         return self.on_hand - self.reserved
+
+
+class Bucket(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
+    """What is counted of one partition in one minute, hour or day. Key: `key_of`.
+
+    `offset` and `at` are the newest record's in it, which tell when the same one comes again. `outdated`: when it goes.
+    """
+
+    counts: Counts
+    offset: int
+    at: float
+    outdated: float | None = None

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from app.domain.analytics import ORDERS, REASONS, SIZES, STEPS, Counts, add, quantile
+from app.domain.analytics import ORDERS, REASONS, SIZES, STEPS, add, quantile
 from app.domain.causes import iso
+from app.domain.messages import Counts
 
 FUNNEL = ("opened", "reserved", "asked", "paid", "confirmed")
 

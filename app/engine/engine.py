@@ -12,8 +12,9 @@ import structlog
 
 from app.engine.cancelling import together
 from app.engine.collecting import collect_briefly
+from app.engine.declarations import Effect, Reducer, Topic
 from app.engine.errors import EngineError
-from app.engine.lanes import Effect, EffectLane, Hooks, Lane, Reducer, ReducerLane, Topic
+from app.engine.lanes import EffectLane, Hooks, Lane, ReducerLane
 from app.engine.log import Log
 from app.engine.progress import Progress
 from app.engine.reader import Reader

@@ -6,17 +6,20 @@ the rows. It decides nothing about the marketplace.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 
 from app.engine.cancelling import unbroken
+from app.engine.changes import Change
+from app.engine.declarations import Effect, Reducer
 from app.engine.errors import CommitAborted, LogFailed, StoreDamaged
 from app.engine.reader import Reader
-from app.engine.records import Headers, Record, Send, TopicPartition
-from app.engine.tables import Change, Table, TablePartition, TableSpec
+from app.engine.records import Record, Send, TopicPartition
+from app.engine.tables import Table, TablePartition
+from app.engine.unit import Unit
 
 Row = TypeVar("Row")
 
@@ -29,9 +32,6 @@ TURN = 0.001
 ROWS = 200
 """Rows that are staged or written between two turns."""
 
-UNREAD: Any = object()
-"""In the place of a row that was not read yet."""
-
 SKIPPED = "skipped"
 """What became of a record that says nothing to its reader (its message is None)."""
 
@@ -43,76 +43,6 @@ COLLECTED = 20_000
 
 POLL = 0.1
 """Seconds between two looks at the deadlines when nothing arrives."""
-
-
-class Transition(Protocol):
-    """What a rule returns: the new row (None: none), the messages to send, and a word for what happened."""
-
-    @property
-    def row(self) -> Any | None: ...
-    @property
-    def outputs(self) -> tuple[Any, ...]: ...
-    @property
-    def outcome(self) -> str: ...
-
-
-class Tally(Protocol):
-    """What is counted of a batch's changes in one partition, and said with their commit, once.
-
-    `add` hears of each changed row, message after message, with the time of the message's record; if it raises, the
-    message is a dead letter, and nothing of it may have been counted.
-    """
-
-    def add(self, before: Any | None, after: Any | None, at: float) -> None: ...
-    def sends(self) -> Sequence[Send]: ...
-
-
-@dataclass(frozen=True)
-class Topic:
-    """A topic's declaration. `decode` gives the message of a record, or None when it says nothing to its readers.
-
-    A plain tuple is several messages, each about another row: all of them are applied, or none is.
-    """
-
-    name: str
-    decode: Callable[[Record], Any | None] = lambda record: record
-    compacted: bool = False
-
-
-@dataclass(frozen=True)
-class Reducer(Generic[Row]):
-    """An agent that owns a table: `rule(row, message)` is pure and decides; the lane does the rest.
-
-    `encode` turns one output of the rule into messages for topics; they have the headers that it is given, which are
-    `carries(record, row)`: what the outputs of a record carry on of its headers, or of the row as it is now.
-    `timer(key, deadline, now)` is the message that says a row is due; None: the table has no deadlines.
-    `tally(partition)` makes what counts the changes of one batch; None: nothing is counted.
-    `collects`: seconds that records are collected for one commit, where nobody waits for the rows; 0: as the log does.
-    """
-
-    name: str
-    reads: tuple[Topic, ...]
-    table: TableSpec[Row]
-    rule: Callable[[Row | None, Any], Any]
-    encode: Callable[[Any, Headers], Sequence[Send]]
-    timer: Callable[[str, float, float], Send] | None = None
-    carries: Callable[[Record, Row | None], Headers] = lambda _record, _row: ()
-    tally: Callable[[int], Tally] | None = None
-    collects: float = 0.0
-
-
-@dataclass(frozen=True)
-class Effect:
-    """An agent that does I/O for each message (a mail): `perform` gets messages that are on disk, says what to send.
-
-    It may run again for the same messages after a crash: give what it does a stable id. What it raises stops the
-    worker.
-    """
-
-    name: str
-    reads: Topic
-    perform: Callable[[list[Any]], Awaitable[list[Send]]]
-    batch: int = 64
 
 
 @dataclass
@@ -286,7 +216,7 @@ class ReducerLane(Lane, Generic[Row]):
         self._decode = {topic.name: topic.decode for topic in reducer.reads}
         self._behind = True
         self._told: list[tuple[TablePartition[Row], str, float]] = []
-        self._units: dict[int, _Unit[Row]] = {}
+        self._units: dict[int, Unit[Row]] = {}
         self._changes: dict[int, list[Change[Row]]] = {}
 
     @property
@@ -341,8 +271,8 @@ class ReducerLane(Lane, Generic[Row]):
             unit.sends = []
         return outcomes
 
-    def _unit(self, partition: int) -> "_Unit[Row]":
-        unit = self._units[partition] = _Unit(self.table.partitions[partition], self._reducer)
+    def _unit(self, partition: int) -> "Unit[Row]":
+        unit = self._units[partition] = Unit(self.table.partitions[partition], self._reducer)
         return unit
 
     async def _stage(self) -> None:
@@ -381,68 +311,6 @@ class ReducerLane(Lane, Generic[Row]):
 def _reject(hooks: Hooks, record: Record, error: Exception) -> list[Send]:
     reason = getattr(error, "reason", "") or type(error).__name__
     return hooks.reject(record, reason, f"{type(error).__name__}: {error}")
-
-
-class _Unit(Generic[Row]):
-    """What one batch has done so far: rows read and changed, messages to send."""
-
-    def __init__(self, part: TablePartition[Row], reducer: Reducer[Row]) -> None:
-        self.sends: list[Send] = []
-        self.before: dict[str, Row | None] = {}
-        self._rows: dict[str, Row | None] = {}
-        self._part = part
-        self._rule = reducer.rule
-        self._encode = reducer.encode
-        self._carries = reducer.carries
-        self.tally = reducer.tally(part.partition) if reducer.tally is not None else None
-
-    def fold(self, message: Any, record: Record) -> str:
-        if type(message) is tuple:  # a message may be a named one
-            return self._fold_all(message, record)
-        key = message.key
-        row = self._rows.get(key, UNREAD)
-        if row is UNREAD:
-            row = self.before[key] = self._part.get(key)
-        transition: Transition = self._rule(row, message)
-        after, outputs = transition.row, transition.outputs
-        # Nothing of a message is kept unless all of it could be computed.
-        sends = self._sends(outputs, record, after) if outputs else ()
-        if self.tally is not None and after is not row:
-            self.tally.add(row, after, record.timestamp)
-        self.sends += sends
-        self._rows[key] = after
-        return transition.outcome
-
-    def _sends(self, outputs: tuple[Any, ...], record: Record, row: Row | None) -> Sequence[Send]:
-        carried = self._carries(record, row)
-        if len(outputs) == 1:
-            return self._encode(outputs[0], carried)
-        return [send for output in outputs for send in self._encode(output, carried)]
-
-    def _fold_all(self, messages: tuple[Any, ...], record: Record) -> str:
-        """Fold each into the row of its own; they are not told to a tally."""
-        sends, rows, outcomes = list[Send](), dict[str, Row | None](), set[str]()
-        for message in messages:
-            key = message.key
-            if key not in self._rows:
-                self._rows[key] = self.before[key] = self._part.get(key)
-            transition: Transition = self._rule(self._rows[key], message)
-            sends += self._sends(transition.outputs, record, transition.row) if transition.outputs else ()
-            rows[key] = transition.row
-            outcomes.add(transition.outcome)
-        self.sends += sends
-        self._rows |= rows
-        return outcomes.pop() if len(outcomes) == 1 else "applied"
-
-    def changes(self, at_once: int) -> Iterator[list[Change[Row]]]:
-        """Every row that is another than before, so many at once."""
-        encode, before = self._part.encode, self.before
-        changed = [(key, row) for key, row in self._rows.items() if row is not before[key]]
-        for start in range(0, len(changed), at_once):
-            yield [
-                Change(key, row, None if row is None else encode(row), before[key])
-                for key, row in changed[start : start + at_once]
-            ]
 
 
 class EffectLane(Lane):

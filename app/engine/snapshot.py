@@ -13,11 +13,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from app.engine.changes import Summary
+from app.engine.declarations import TableSpec
 from app.engine.errors import EngineError
 from app.engine.reader import Changelogs
 from app.engine.recovery import Recovery
 from app.engine.store import Store
-from app.engine.tables import Summary, TablePartition, TableSpec
+from app.engine.tables import TablePartition
 
 FAR = 200_000
 """Records that are laid over a store at most: they are held in memory. One that is further behind is nobody's."""

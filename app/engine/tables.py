@@ -9,7 +9,6 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -17,10 +16,11 @@ import msgspec
 import structlog
 
 from app.engine.cancelling import together
+from app.engine.changes import Change, Summary
 from app.engine.claims import Claims
+from app.engine.declarations import TableSpec, never, nothing
 from app.engine.errors import PartitionElsewhere
 from app.engine.owners import Alone, Owners
-from app.engine.partitioner import partition_for
 from app.engine.reader import Changelogs
 from app.engine.recovery import TURNS, Recovery, on_thread
 from app.engine.store import Store
@@ -34,57 +34,6 @@ DEADLINES_KEPT = 10_000
 """Deadlines that are not true any more are forgotten when they are more than those that are, and than this."""
 
 logger = structlog.get_logger("a4co.engine")
-
-
-def never(_row: Any) -> None:
-    """The deadline of a row that is never due."""
-
-
-def nothing(_row: Any) -> Mapping[str, int]:
-    """The sums where nothing is summed up."""
-    return {}
-
-
-@dataclass(frozen=True)
-class TableSpec(Generic[Row]):
-    """The declaration of a table: its name, the type of its rows (msgspec), when a row is next due, and its sums.
-
-    `sums(row)` is what a row adds to the table's sums (a name -> a number): they are kept with the rows and are right
-    as soon as the table is there, however many rows it has. `glance` is a type with only those fields of a row that
-    `deadline` and `sums` look at: going through a million rows takes a third of the time with it. Whoever changes what
-    `deadline` or `sums` say raises `version`, and every store is gone through once. `partition(key, total)` is where a
-    key's row is: the same as that of the records which its lane reads of it.
-    """
-
-    name: str
-    row_type: type[Row]
-    deadline: Callable[[Any], float | None] = never
-    sums: Callable[[Any], Mapping[str, int]] = nothing
-    glance: type[Any] | None = None
-    version: int = 1
-    partition: Callable[[str, int], int] = lambda key, total: partition_for(key.encode(), total)
-
-    @property
-    def changelog(self) -> str:
-        """The compacted topic that holds the newest row of every key."""
-        return f"{self.name}-changelog"
-
-
-class Change(msgspec.Struct, Generic[Row], frozen=True, gc=False):
-    """A changed row: None when it is deleted; and the row before: None when there was none."""
-
-    key: str
-    row: Row | None
-    packed: bytes | None
-    old: Row | None
-
-
-class Summary(msgspec.Struct):
-    """What a partition's rows amount to. It is written with every change, in the store's note."""
-
-    version: int
-    rows: int = 0
-    sums: dict[str, int] = {}
 
 
 class TablePartition(Generic[Row]):

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from app.engine.changes import Summary
+from app.engine.declarations import TableSpec
 from app.engine.reader import Changelogs
 from app.engine.recovery import Recovery
 from app.engine.store import Store
-from app.engine.tables import Summary, TablePartition, TableSpec
+from app.engine.tables import TablePartition
 
 SHOWN = 5
 """Keys that differ are named up to this number."""

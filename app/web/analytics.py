@@ -13,8 +13,9 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
-from app.domain.analytics import SIZES, Counts, add, first_key, start_of
+from app.domain.analytics import SIZES, add, first_key, start_of
 from app.domain.causes import iso
+from app.domain.messages import Counts
 from app.domain.series import (
     SERIES,
     ArtisansRow,

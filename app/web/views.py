@@ -5,9 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from app.dead_letters import Letters
-from app.domain.analytics import Bucket
 from app.domain.dead_letters import Letter
-from app.domain.rows import OrderSaga, Stock
+from app.domain.rows import Bucket, OrderSaga, Stock
 from app.engine.owners import Owners
 from app.metrics.worker import Metrics
 from app.web.freshness import Freshness

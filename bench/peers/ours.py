@@ -8,12 +8,11 @@ from pathlib import Path
 
 import msgspec
 
+from app.engine.declarations import Reducer, TableSpec, Topic
 from app.engine.engine import Application, Engine
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
-from app.engine.lanes import Reducer, Topic
 from app.engine.records import Headers, Record, Send
-from app.engine.tables import TableSpec
 from bench.peers.lines import PARTITIONS, Line, Row, Totals
 
 

@@ -24,7 +24,8 @@ from app.domain.messages import (
     Refused,
     Reserved,
 )
-from app.domain.order_saga import Policy, advance
+from app.domain.order_saga import advance
+from app.domain.policy import Policy
 from app.domain.rows import OrderSaga
 
 ORDER = "ORDER-OF-ANA"

@@ -9,11 +9,7 @@ from app.domain.analytics import (
     GROWTH,
     MOST_CENTS,
     MOST_NAMES,
-    Bucket,
-    BucketOutdated,
     Counted,
-    Counts,
-    OrdersCounted,
     add,
     cents,
     count,
@@ -26,8 +22,8 @@ from app.domain.analytics import (
     spread,
     start_of,
 )
-from app.domain.messages import Line
-from app.domain.rows import Held, OrderSaga, SagaState
+from app.domain.messages import BucketOutdated, Counts, Line, OrdersCounted
+from app.domain.rows import Bucket, Held, OrderSaga, SagaState
 
 NOON = 1_795_521_600.0
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from app.domain.messages import Message
-from app.domain.order_saga import Policy
+from app.domain.policy import Policy
 from app.domain.rows import OrderSaga, SagaState
 from tests.domain.saga_story import (
     CANCELLATION,

@@ -33,7 +33,8 @@ from app.domain.messages import (
     SendMail,
     StockMoved,
 )
-from app.domain.order_saga import Policy, advance
+from app.domain.order_saga import advance
+from app.domain.policy import Policy
 from app.domain.rows import OrderSaga, SagaState, Stock
 
 ORDERS = ["ANA", "LUIS", "EVA"]

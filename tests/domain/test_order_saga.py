@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from app.domain.messages import Message
-from app.domain.order_saga import MAX_PARKED, MAX_SEEN, MAX_TIMELINE, Policy
+from app.domain.order_saga import MAX_PARKED, MAX_SEEN, MAX_TIMELINE
+from app.domain.policy import Policy
 from tests.domain.saga_story import (
     CANCELLATION,
     CONFIRMATION,

@@ -11,14 +11,15 @@ import msgspec
 import pytest
 
 from app.engine import lanes
+from app.engine.declarations import Effect, Reducer, TableSpec, Topic
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import CommitAborted, LogFailed, StoreDamaged
-from app.engine.lanes import SLICE, Effect, Hooks, Reducer, Topic
+from app.engine.lanes import SLICE, Hooks
 from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
 from app.engine.store import Store
-from app.engine.tables import TablePartition, TableSpec
+from app.engine.tables import TablePartition
 from tests.waiting import wait_until
 
 

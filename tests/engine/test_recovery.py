@@ -14,13 +14,15 @@ import msgspec
 import pytest
 
 from app.engine import recovery, tables
+from app.engine.changes import Change
+from app.engine.declarations import TableSpec
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import StoreDamaged
 from app.engine.partitioner import partition_for
 from app.engine.progress import Progress
 from app.engine.records import Send
 from app.engine.store import Store
-from app.engine.tables import Change, Table, TableSpec
+from app.engine.tables import Table
 
 PARTITIONS = 2
 

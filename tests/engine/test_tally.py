@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 import pytest
 
+from app.engine.declarations import Reducer, TableSpec, Topic
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.engine import Application, Engine
 from app.engine.errors import CommitAborted
-from app.engine.lanes import Hooks, Reducer, Topic
+from app.engine.lanes import Hooks
 from app.engine.records import Record, Send
-from app.engine.tables import TableSpec
 from tests.waiting import wait_until
 
 

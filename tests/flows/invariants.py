@@ -3,8 +3,9 @@
 import msgspec
 
 from app import topics
-from app.domain.analytics import LOST, ORDERS, SIZES, Counts, add, put
+from app.domain.analytics import LOST, ORDERS, SIZES, add, put
 from app.domain.dead_letters import letter_id
+from app.domain.messages import Counts
 from app.domain.rows import SagaState
 from tests.flows.market import STOCK, Market
 

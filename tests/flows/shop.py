@@ -9,15 +9,14 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from app.dead_letters import Letters
-from app.domain.analytics import Bucket
 from app.domain.dead_letters import Letter
 from app.domain.messages import Line
-from app.domain.rows import Held, Hold, OrderSaga, SagaState, Step, Stock
+from app.domain.rows import Bucket, Held, Hold, OrderSaga, SagaState, Step, Stock
+from app.engine.declarations import TableSpec
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.errors import PartitionElsewhere
 from app.engine.owners import Alone, Owners
 from app.engine.partitioner import partition_for
-from app.engine.tables import TableSpec
 from app.metrics.worker import Metrics
 from app.web.freshness import Freshness
 from app.web.live.feed import LiveFeed

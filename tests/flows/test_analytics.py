@@ -9,7 +9,8 @@ from dataclasses import replace
 import httpx
 import pytest
 
-from app.domain.analytics import Counts, start_of
+from app.domain.analytics import start_of
+from app.domain.messages import Counts
 from app.domain.rows import SagaState
 from app.web.api import create_api
 from app.web.freshness import Freshness

@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 
-from app.domain.analytics import Bucket, Counts, key_of
+from app.domain.analytics import key_of
+from app.domain.messages import Counts
+from app.domain.rows import Bucket
 from app.web.analytics import PAGES
 from tests.flows.shop import NOON, Shop, cheese
 

@@ -15,9 +15,9 @@ from starlette.responses import Response
 
 from app.domain import analytics
 from app.domain.dead_letters import Letter, letter_id
-from app.domain.rows import OrderSaga, SagaState
+from app.domain.rows import Bucket, OrderSaga, SagaState
+from app.engine.declarations import TableSpec
 from app.engine.owners import Owners
-from app.engine.tables import TableSpec
 from app.web.api import create_api
 from app.web.elsewhere import WANTED
 from app.web.pages import PageAnswer, cursor_of, key_of, merged, page
@@ -414,7 +414,7 @@ async def test_every_worker_adds_up_what_all_of_them_count(workers: Workers) -> 
     for partition in range(PARTITIONS):
         counts = {"orders": {"opened": 10**partition}, "units": {"EUR queso": 1}}
         key = analytics.key_of("hour", NOON, partition)
-        workers.shops[workers.truth[partition]].analytics.rows[key] = analytics.Bucket(counts=counts, offset=0, at=NOON)
+        workers.shops[workers.truth[partition]].analytics.rows[key] = Bucket(counts=counts, offset=0, at=NOON)
         product = cheese(product_id=key_in(partition, "queso"))
         workers.shops[workers.truth[partition]].put(product)
     for worker in range(3):

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from app.domain.rows import Held, Hold, SagaState, Step
-from app.engine.tables import TableSpec
+from app.engine.declarations import TableSpec
 from app.metrics.worker import Metrics
 from app.stock_file import Product
 from app.web.analytics import PAGES

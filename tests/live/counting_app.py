@@ -18,15 +18,15 @@ from typing import Any
 
 import msgspec
 
+from app.engine.declarations import Reducer, TableSpec, Topic
 from app.engine.engine import Application, Engine
 from app.engine.errors import EngineError
 from app.engine.kafka import cluster
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
-from app.engine.lanes import Hooks, Reducer, Topic
+from app.engine.lanes import Hooks
 from app.engine.records import Headers, Record, Send
 from app.engine.standby import Standby
-from app.engine.tables import TableSpec
 
 PARTITIONS = 4
 NAME = "counting"

@@ -15,10 +15,11 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from app.domain.rows import OrderSaga, Stock
+from app.engine.declarations import TableSpec
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.records import Record
 from app.engine.store import Store
-from app.engine.tables import Table, TableSpec
+from app.engine.tables import Table
 from bridge.log_to_nats import GROUP
 from bridge.routes import ROUTES
 from tables.analytics import ANALYTICS

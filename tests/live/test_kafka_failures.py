@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException
 
 from app.cli import main
 from app.engine.cancelling import end
+from app.engine.declarations import Effect, Topic
 from app.engine.engine import Application, Engine
 from app.engine.errors import LogFailed, OffsetsForgotten
 from app.engine.kafka.log import KafkaLog
@@ -22,7 +23,6 @@ from app.engine.kafka.options import KafkaOptions
 from app.engine.kafka.reader import KafkaReader
 from app.engine.kafka.sole import SoleLog
 from app.engine.kafka.transactions import COMMIT
-from app.engine.lanes import Effect, Topic
 from app.engine.records import Record, Send, TopicPartition
 from app.engine.store import Store
 from app.engine.verify import verify

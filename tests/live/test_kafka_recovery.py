@@ -16,12 +16,13 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Place
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource  # type: ignore[attr-defined]
 
+from app.engine.declarations import TableSpec
 from app.engine.errors import EngineError
 from app.engine.kafka.log import KafkaLog
 from app.engine.kafka.options import KafkaOptions
 from app.engine.standby import Standby
 from app.engine.store import Store
-from app.engine.tables import Table, TableSpec
+from app.engine.tables import Table
 from tests.live.kafka_broker import KafkaBroker
 from tests.waiting import wait_until
 
