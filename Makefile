@@ -9,10 +9,15 @@ ORDERS ?=
 unexport PYTHONDONTWRITEBYTECODE
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 UV ?= uv
+# Of any target that runs something: with COMPILED=1 it runs what `make compiled` has made, and says so.
+ifdef COMPILED
+export PYTHONPATH := $(CURDIR)/build/compiled:$(CURDIR)
+export PYTHONSAFEPATH := 1
+endif
 LOCK := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 
-.PHONY: help venv venv-dev demo worker kafka kafka-stop up down dashboards screenshots asyncapi test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover bench-reads chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
+.PHONY: help venv venv-dev compiled demo worker kafka kafka-stop up down dashboards screenshots asyncapi test test-kafka test-flows test-quick check fmt lock bench bench-kafka bench-peers bench-bridge bench-recovery bench-takeover bench-reads chaos chaos-kafka chaos-views chaos-faust chaos-bridge clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +46,21 @@ help: ## list the targets
 	@$(PIP_INSTALL) --no-deps --require-hashes -r requirements-dev.lock
 	@touch $@
 
-venv: .venv/.runtime ## make .venv with what the application needs, from the lock
-venv-dev: .venv/.dev ## the same, with the developers' tools
+# A tree of its own: what is edited is never shadowed by what was compiled of it before.
+SOURCES := $(shell find app agents tables bridge -name '*.py') pyproject.toml README.md
+build/compiled/.done: .venv/.dev $(SOURCES)
+	@command -v cc >/dev/null || { \
+		echo "a C compiler is needed, and Python's headers (on Debian: apt-get install gcc python3-dev); without, all runs as it is, but slower" >&2; exit 1; }
+	@echo "compiling into build/compiled ..."
+	@rm -rf build/compiled && mkdir -p build/compiled
+	@cp -R app agents tables bridge pyproject.toml README.md build/compiled/
+	@cd build/compiled && HATCH_BUILD_HOOK_ENABLE_MYPYC=1 ../../$(BIN)/python -m pip wheel --quiet \
+		--disable-pip-version-check --no-deps --no-build-isolation --no-index --wheel-dir dist .
+	@touch $@
+
+venv: .venv/.runtime $(if $(COMPILED),build/compiled/.done) ## make .venv with what the application needs, from the lock
+compiled: build/compiled/.done ## a wheel with the hot modules as machine code (needs a C compiler); COMPILED=1 makes other targets run it
+venv-dev: .venv/.dev $(if $(COMPILED),build/compiled/.done) ## the same, with the developers' tools
 
 # ---- run -----------------------------------------------------------------------------------------------
 
@@ -164,6 +182,6 @@ lock: ## resolve the dependencies anew (needs uv); UPGRADE=1 takes newer version
 	@$(LOCK) $(if $(UPGRADE),--upgrade) bench/peers/quix.in -o bench/peers/quix.txt
 	@! grep -nE '://|--(index|extra-index|find-links)' requirements.lock requirements-dev.lock bench/peers/quix.txt
 
-clean: ## remove .venv and every cache; data/ stays
-	@rm -rf .venv .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+clean: ## remove .venv, what was compiled and every cache; data/ stays
+	@rm -rf .venv build .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -28,6 +28,7 @@ from agents.orders import advance_order_sagas
 from agents.stock import apply_stock_commands
 from app import logs, topics
 from app.bridging import APP_ID, BridgeProcess, bridge_alone, make_bridge, nats_check, watch_bridge
+from app.build import COMPILED
 from app.dead_letters import Letters
 from app.domain.messages import StockImported
 from app.domain.traces import trace_id
@@ -400,7 +401,7 @@ def _run(settings: Settings, what: str, create: Callable[[Settings], faust.App])
     except EngineError as error:
         sys.exit(f"a4co: {error}")
     web = f"http://{settings.web_host}:{settings.web_port}/"
-    logger.info("%s starting", what, log=redact(settings.broker), web=web)
+    logger.info("%s starting", what, log=redact(settings.broker), web=web, compiled=COMPILED)
     worker = faust_app.Worker(quiet=True, loglevel=settings.log_level, redirect_stdouts=False)
     try:
         worker.execute_from_commandline()

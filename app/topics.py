@@ -215,7 +215,7 @@ def sends_of(message: Message, headers: Headers = ()) -> Sequence[Send]:
 
 
 class OrderTally:
-    """Counts what a batch of changes of one partition's orders counts for (lanes.Tally)."""
+    """Counts what a batch of changes of one partition's orders counts for (declarations.Tally)."""
 
     def __init__(self, partition: int) -> None:
         self._partition = partition

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from app.build import COMPILED
+
 
 def progress(what: str, done: int, total: int) -> None:
     """A line that overwrites itself on a terminal; elsewhere one line for each tenth."""
@@ -39,6 +41,10 @@ def peak_memory(pid: int) -> int:
 
 
 def conclude(what: str, figures: dict[str, Any], *, seed: int | None = None) -> None:
-    """The line of JSON. `cores` and `load` (of the last minute, at the end) tell how far the figures can be trusted."""
-    machine = {"python": platform.python_version(), "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}
+    """The line of JSON. `compiled`: the application was that of `make compiled`.
+
+    `cores` and `load` (of the last minute, at the end) tell how far the figures can be trusted.
+    """
+    load = round(os.getloadavg()[0], 1)
+    machine = {"python": platform.python_version(), "compiled": COMPILED, "cores": os.cpu_count(), "load": load}
     print(json.dumps({"what": what, **figures, "seed": seed, "machine": machine}), flush=True)

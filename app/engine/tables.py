@@ -202,7 +202,7 @@ class Table(Generic[Row]):
         changelogs: Changelogs,
         directory: Path,
         total: int,
-        progress: Callable[[int, int, int], None] = lambda *_: None,
+        progress: Callable[[int, int, int], None] = lambda _partition, _done, _total: None,
     ) -> None:
         self.spec = spec
         self.name = spec.name

@@ -19,7 +19,6 @@ from app.engine.lanes import SLICE, Hooks
 from app.engine.partitioner import partition_for
 from app.engine.records import Record, Send
 from app.engine.store import Store
-from app.engine.tables import TablePartition
 from tests.waiting import wait_until
 
 
@@ -333,22 +332,21 @@ async def test_a_log_that_fails_stops_the_engine_with_the_cause(counting: Counti
     assert counting.tallies.get("oliva") is None
 
 
-async def test_a_piece_that_was_broken_off_is_not_committed_when_the_partitions_go(
-    counting: Counting, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_piece_that_was_broken_off_is_not_committed_when_the_partitions_go(counting: Counting) -> None:
     """The first word's row is counted by then, but what it says would be missing, and never be said."""
-    get = TablePartition.get
+    [lane] = counting.engine.lanes
+    assert isinstance(lane, lanes.ReducerLane)
+    decode = lane._decode["words"]
 
-    def spoiled(part: TablePartition[Any], key: str) -> Any:
-        if key == "quince":
+    def spoiled(record: Record) -> Any:
+        if record.key == b"quince":
             raise StoreDamaged("a block can't be read")
-        return get(part, key)
+        return decode(record)
 
-    monkeypatch.setattr(TablePartition, "get", spoiled)
+    lane._decode["words"] = spoiled
     first = next(key for key in map(str, range(99)) if partition_for(key.encode(), 3) == partition_for(b"quince", 3))
     await counting.say((first, "a"), ("quince", "a"))
     await wait_until(lambda: counting.engine.failure)
-    [lane] = counting.engine.lanes
     await lane.taken(range(3), lost=False)
     assert counting.everything("counted") == []
     assert counting.everything("tallies-changelog") == []

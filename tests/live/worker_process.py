@@ -21,8 +21,12 @@ STARTS = 60.0
 """Seconds that a worker has to become ready; it needs 1 to 3, and 25 where 70 others want the same two cores."""
 
 
+KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH")
+"""The last two choose the compiled application (COMPILED=1 in the Makefile)."""
+
+
 class WorkerProcess:
-    """`a4co worker` on the embedded log in `folder`/data, with nothing of this process's environment but PATH.
+    """`a4co worker` on the embedded log in `folder`/data, with nothing of this process's environment but KEPT.
 
     Settings are named as their environment variables: `WorkerProcess(folder, NATS_URL=..., PAYMENT_RETRY_DELAY="1")`.
     `command`: instead of `worker`.
@@ -45,7 +49,7 @@ class WorkerProcess:
         """Begin; `ready` waits until it answers."""
         assert not self.running, "it runs already"
         self.starts += 1
-        environment = {"PATH": os.environ["PATH"], **self.settings}
+        environment = {name: os.environ[name] for name in KEPT if name in os.environ} | self.settings
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [Path(sys.executable).parent / "a4co", *self.command.split()],
