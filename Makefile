@@ -47,7 +47,7 @@ help: ## list the targets
 	@touch $@
 
 # A tree of its own: what is edited is never shadowed by what was compiled of it before.
-SOURCES := $(shell find app agents tables bridge -name '*.py') pyproject.toml README.md
+SOURCES := $(shell find app agents tables bridge -type f ! -name '*.pyc') pyproject.toml README.md
 build/compiled/.done: .venv/.dev $(SOURCES)
 	@command -v cc >/dev/null || { \
 		echo "a C compiler is needed, and Python's headers (on Debian: apt-get install gcc python3-dev); without, all runs as it is, but slower" >&2; exit 1; }

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -25,7 +24,7 @@ from tests.live.kafka_broker import KafkaBroker
 from tests.live.kafka_read import KafkaAsRead
 from tests.live.kill_checks import AnyLog, records
 from tests.live.killable import Killable
-from tests.live.worker_process import WorkerProcess
+from tests.live.worker_process import WorkerProcess, environment
 
 
 def waiting(status: Mapping[str, Any]) -> int | None:
@@ -82,7 +81,7 @@ class Site:
         """What `a4co bridge verify` has to complain about; "": nothing."""
         ran = subprocess.run(
             [Path(sys.executable).parent / "a4co", "bridge", "verify"],
-            env={"PATH": os.environ["PATH"], **self.settings}, check=False, capture_output=True, text=True,
+            env=environment(self.settings), check=False, capture_output=True, text=True,
         )  # fmt: skip
         return "" if ran.returncode == 0 else f"a4co bridge verify: {ran.stdout}{ran.stderr}"
 

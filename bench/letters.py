@@ -7,7 +7,6 @@ import argparse
 import asyncio
 import http.client
 import json
-import os
 import sys
 import tempfile
 import time
@@ -19,7 +18,7 @@ from app import topics
 from app.engine.embedded_log import EmbeddedLog
 from app.engine.records import Send
 from bench.report import conclude, peak_memory, percentiles, progress
-from tests.live.worker_process import WorkerProcess
+from tests.live.worker_process import WorkerProcess, environment
 
 PARTITIONS = 4
 AT_ONCE = 1_000
@@ -110,8 +109,9 @@ async def run(folder: Path, letters: int, rounds: int) -> dict[str, Any]:
             questions[name] = {"ms": percentiles([seconds for seconds, _ in answers]), "requests": answers[0][1]}
         began = time.perf_counter()
         command = [str(Path(sys.executable).parent / "a4co"), "dlq", "replay", "--reason", "KeyError", "--yes"]
-        environment = {"PATH": os.environ["PATH"], **worker.settings}
-        process = await asyncio.create_subprocess_exec(*command, env=environment, cwd=folder, stdout=sys.stderr)
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environment(worker.settings), cwd=folder, stdout=sys.stderr
+        )
         assert await process.wait() == 0
         seconds = time.perf_counter() - began
         memory = peak_memory(worker.pid or 0)

@@ -112,7 +112,7 @@ class Stock(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=T
 
 
 class Bucket(msgspec.Struct, gc=False, frozen=True, kw_only=True, omit_defaults=True):
-    """What is counted of one partition in one minute, hour or day. Key: `key_of`.
+    """What is counted of one partition in one minute, hour or day. Key: `analytics.key_of`.
 
     `offset` and `at` are the newest record's in it, which tell when the same one comes again. `outdated`: when it goes.
     """

@@ -271,7 +271,7 @@ class ReducerLane(Lane, Generic[Row]):
             unit.sends = []
         return outcomes
 
-    def _unit(self, partition: int) -> "Unit[Row]":
+    def _unit(self, partition: int) -> Unit[Row]:
         unit = self._units[partition] = Unit(self.table.partitions[partition], self._reducer)
         return unit
 

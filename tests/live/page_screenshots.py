@@ -17,6 +17,7 @@ from playwright.async_api import Browser, Error, Page
 
 from tests.live.nats_server import free_ports
 from tests.live.page_site import browsing
+from tests.live.worker_process import environment
 
 PICTURES = Path(__file__).parents[2] / "docs" / "dashboard"
 TRADES = float(os.environ.get("SECONDS", "600"))
@@ -32,9 +33,9 @@ async def main() -> None:
     """Start the demo, look at it, write the pictures."""
     with tempfile.TemporaryDirectory() as folder:
         web = free_ports(1)[0]
-        environment = {"PATH": os.environ["PATH"], "DATA_DIR": folder, "WEB_PORT": str(web), "WORKER_NAME": "jaen-1"}
+        settings = {"DATA_DIR": folder, "WEB_PORT": str(web), "WORKER_NAME": "jaen-1"}
         command = [str(Path(sys.executable).parent / "a4co"), "demo"]
-        demo = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
+        demo = subprocess.Popen(command, cwd=folder, env=environment(settings), stdout=subprocess.DEVNULL)
         try:
             async with browsing() as browser:
                 await _take(browser, f"http://127.0.0.1:{web}")

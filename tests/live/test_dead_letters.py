@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import random
 import subprocess
 import sys
@@ -21,7 +20,7 @@ from app.engine.embedded_log import EmbeddedLog
 from app.engine.records import Send
 from tests.live.kill_checks import EVERYTHING, header
 from tests.live.nats_server import NatsServer
-from tests.live.worker_process import WorkerProcess
+from tests.live.worker_process import WorkerProcess, environment
 
 pytestmark = [pytest.mark.live]
 
@@ -47,7 +46,7 @@ def dlq(worker: WorkerProcess, *arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [Path(sys.executable).parent / "a4co", "dlq", *arguments],
         cwd=worker.folder,
-        env={"PATH": os.environ["PATH"], **worker.settings},
+        env=environment(worker.settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         stdin=subprocess.DEVNULL,

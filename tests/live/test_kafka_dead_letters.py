@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 import uuid
@@ -19,7 +18,7 @@ from app.engine.records import Send
 from tests.live.kafka_broker import KafkaBroker
 from tests.live.kafka_read import KafkaAsRead
 from tests.live.kill_checks import EVERYTHING, header
-from tests.live.worker_process import WorkerProcess
+from tests.live.worker_process import WorkerProcess, environment
 
 pytestmark = [pytest.mark.live, pytest.mark.slow]
 
@@ -73,7 +72,7 @@ async def test_a_worker_killed_while_letters_are_replayed_through_another_repeat
     command = subprocess.Popen(
         [Path(sys.executable).parent / "a4co", "dlq", "replay", "--all", "--yes", "--rate", "50"],
         cwd=asked.folder,
-        env={"PATH": os.environ["PATH"], **asked.settings},
+        env=environment(asked.settings),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,

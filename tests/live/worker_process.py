@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ STARTS = 60.0
 
 KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH")
 """The last two choose the compiled application (COMPILED=1 in the Makefile)."""
+
+
+def environment(settings: Mapping[str, str]) -> dict[str, str]:
+    """What `a4co` runs with: the settings, and nothing of this process's environment but KEPT."""
+    return {name: os.environ[name] for name in KEPT if name in os.environ} | dict(settings)
 
 
 class WorkerProcess:
@@ -49,12 +54,11 @@ class WorkerProcess:
         """Begin; `ready` waits until it answers."""
         assert not self.running, "it runs already"
         self.starts += 1
-        environment = {name: os.environ[name] for name in KEPT if name in os.environ} | self.settings
         with self._output.open("ab") as output:
             self._process = subprocess.Popen(
                 [Path(sys.executable).parent / "a4co", *self.command.split()],
                 cwd=self.folder,
-                env=environment,
+                env=environment(self.settings),
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,
